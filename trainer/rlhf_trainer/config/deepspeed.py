@@ -1,0 +1,57 @@
+"""What is handed to DeepSpeed, and how often a phase saves."""
+
+from pydantic import Field, JsonValue, field_validator
+
+from rlhf_trainer.config.base import ConfigModel
+
+MANAGED_KEYS = frozenset(
+    {
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+        "optimizer",
+        "scheduler",
+        "bf16",
+        "fp16",
+    }
+)
+"""Keys of DeepSpeed's own configuration that this configuration decides."""
+
+
+class DeepSpeedConfig(ConfigModel):
+    """How states are sharded over the ranks (ZeRO, arXiv:1910.02054)."""
+
+    zero_stage: int = Field(default=0, json_schema_extra={"enum": [0, 2, 3]}, ge=0, le=3)
+    """Sharded states: 0 none, 2 optimizer states and gradients, 3 parameters too. Default: 0, plain data parallelism."""
+
+    overrides: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
+    """Further keys of DeepSpeed's configuration, merged over ours. Default: none."""
+
+    @field_validator("zero_stage")
+    @classmethod
+    def supported_stage(cls, value: int) -> int:
+        """Stage 1 is left out: stage 2 shards more at the same traffic."""
+        if value not in (0, 2, 3):
+            msg = f"{value}: unsupported ZeRO stage; use 0, 2 or 3"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("overrides")
+    @classmethod
+    def overrides_leave_managed_keys(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Batch sizes, clipping, optimiser and precision have their own fields."""
+        if taken := sorted(MANAGED_KEYS & value.keys()):
+            msg = f"{', '.join(taken)}: set by other fields of the manifest; remove it from overrides"
+            raise ValueError(msg)
+        return value
+
+
+class CheckpointConfig(ConfigModel):
+    """How often a phase saves, and how much it keeps."""
+
+    every_steps: int = Field(default=10, ge=1, le=1_000_000)
+    """Steps between checkpoints. Default: 10."""
+
+    keep_last: int = Field(default=2, ge=1, le=1000)
+    """Newest checkpoints to keep; the newest certified one is always kept besides. Default: 2."""

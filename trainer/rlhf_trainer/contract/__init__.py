@@ -1,0 +1,22 @@
+"""What the trainer and its caller rely on: phases, outcomes, workspace layout, metrics. Imports no torch."""
+
+from rlhf_trainer.contract.history import HistoryRecord, Progress
+from rlhf_trainer.contract.layout import AttemptPaths, Workspace
+from rlhf_trainer.contract.metrics import METRICS, METRICS_BY_NAME, Metric, MetricKind
+from rlhf_trainer.contract.outcomes import Outcome, Result, combine
+from rlhf_trainer.contract.phases import Phase
+
+__all__ = [
+    "METRICS",
+    "METRICS_BY_NAME",
+    "AttemptPaths",
+    "HistoryRecord",
+    "Metric",
+    "MetricKind",
+    "Outcome",
+    "Phase",
+    "Progress",
+    "Result",
+    "Workspace",
+    "combine",
+]
