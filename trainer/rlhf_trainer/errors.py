@@ -1,6 +1,20 @@
 """Errors that end a phase with an outcome of its own: one class per remedy. Imports no torch."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
 from rlhf_trainer.contract.outcomes import Outcome
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a phase that ends by an error, for its result."""
+
+    step: int = 0
+    certified_step: int | None = None
+    model_path: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class PhaseError(Exception):
@@ -8,10 +22,11 @@ class PhaseError(Exception):
 
     outcome = Outcome.CRASHED
 
-    def __init__(self, message: str, *, reason: str = "") -> None:
+    def __init__(self, message: str, *, reason: str = "", facts: Facts | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason or type(self).__name__.removesuffix("Error")
+        self.facts = facts or Facts()
 
 
 class InvalidError(PhaseError):

@@ -7,25 +7,28 @@ trained on. The list is short and blunt: it spares readers, it does not moderate
 import codecs
 import re
 
+_WHOLE_WORDS_ROT13 = (
+    "nff nffrf gvg gvgf obbo obbof cbea betl cvff cvffrq cvffrf penc penccl snt sntf fcvp "
+    "xvxr phag phagf qlxr tbbx"
+)
+"""Matched as whole words only: polite words begin with them. ROT13 keeps the source polite."""
+
 _STEMS_ROT13 = (
-    "shpx shpxva fuvg ohyyfuvg ovgpu phag nffubyr nff nffrf wnpxnff qhznff wvfz onfgneq qvyqb juber "
-    "fyhg chffl gvgf gvggvrf obbof cbea cravf intvan znfgheo betnfz betl fcrez fperjrq cvff penc "
-    "grfgvpyr fpebghz sryyngvb fbqbz cebfgvghg uneqpber snttbg snt qlxr avttre avttn ergneq fcvp "
-    "genaal xvxr puvax jrgonpx tbbx enpvfg"
-).split()
-"""Stems, in ROT13 so that the source stays polite. A word that starts with a long stem counts."""
-
-_WHOLE_WORD_UP_TO = 4
-"""Stems of at most so many letters match whole words only: "ass" must not match "assume"."""
+    "shpx fuvg ohyyfuvg ovgpu nffubyr wnpxnff qhzonff onfgneq qvyqb juber fyhg chffl gvggvrf "
+    "znfgheo betnfz snttbg avttre avttn ergneq genaal jrgonpx sryyngvb cebfgvghg cravf intvan "
+    "grfgvpy fpebghz"
+)
+"""Matched at the start of a word, whatever follows."""
 
 
-def _pattern(stems: list[str]) -> re.Pattern[str]:
-    whole = "|".join(stem for stem in stems if len(stem) <= _WHOLE_WORD_UP_TO)
-    starts = "|".join(stem for stem in stems if len(stem) > _WHOLE_WORD_UP_TO)
-    return re.compile(rf"\b(?:(?:{whole})|(?:{starts})\w*)\b", re.IGNORECASE)
+def _alternatives(words_rot13: str) -> str:
+    return "|".join(codecs.decode(words_rot13, "rot13").split())
 
 
-_PROFANE = _pattern([codecs.decode(stem, "rot13") for stem in _STEMS_ROT13])
+_PROFANE = re.compile(
+    rf"\b(?:(?:{_alternatives(_WHOLE_WORDS_ROT13)})\b|(?:{_alternatives(_STEMS_ROT13)}))",
+    re.IGNORECASE,
+)
 
 
 def is_profane(text: str) -> bool:

@@ -5,14 +5,17 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from rlhf_trainer.config.base import ConfigModel, Probability, RelativePath
+from rlhf_trainer.config.base import ConfigModel, RelativePath
 
 
 class DatasetSource(ConfigModel):
     """One data set: a file or folder below the data root, or a data set on the hub."""
 
     path: RelativePath | None = None
-    """File (.jsonl, .parquet) or folder saved by `datasets`, below the data root. Default: none; one of `path` and `hub` is required."""
+    """File (.jsonl, .parquet) or folder saved by `datasets`, below the data root.
+
+    Default: none; one of `path` and `hub` is required.
+    """
 
     hub: str | None = Field(default=None, min_length=1, max_length=256)
     """Id of a data set on the hub, such as `org/name`. Default: none."""
@@ -27,7 +30,10 @@ class DatasetSource(ConfigModel):
     def path_or_hub(self) -> Self:
         """Exactly one of `path` and `hub` names the data."""
         if (self.path is None) == (self.hub is None):
-            msg = f"path={self.path!r}, hub={self.hub!r}: exactly one must be set; keep one of the two"
+            msg = (
+                f"path={self.path!r}, hub={self.hub!r}: exactly one must be set; "
+                "keep one of the two"
+            )
             raise ValueError(msg)
         return self
 
@@ -44,10 +50,17 @@ class MinimumAgreement(ConfigModel):
     """The gate on annotator agreement: below it the run ends before any training (exit 11)."""
 
     statistic: AgreementStatistic = AgreementStatistic.FLEISS_KAPPA
-    """Measure of agreement: PercentAgreement (share of pairs of raters who agree), CohenKappa (mean over pairs of raters; Cohen 1960) or FleissKappa (Fleiss 1971). Default: FleissKappa, which takes any number of raters."""
+    """Measure of agreement: PercentAgreement (share of pairs of raters who agree), CohenKappa (mean
+    over pairs of raters; Cohen 1960) or FleissKappa (Fleiss 1971).
+
+    Default: FleissKappa, which takes any number of raters.
+    """
 
     at_least: float = Field(default=0.4, ge=-1, le=1)
-    """Smallest agreement to go on with. Default: 0.4, where Landis and Koch (1977) begin "moderate"."""
+    """Smallest agreement to go on with.
+
+    Default: 0.4, where Landis and Koch (1977) begin "moderate".
+    """
 
 
 class ComparisonsSource(DatasetSource):
@@ -61,20 +74,30 @@ class PromptsSource(DatasetSource):
     """Prompts that PPO samples responses to."""
 
     maximum_tokens: int = Field(default=512, ge=1, le=131_072)
-    """Longest prompt, in tokens; longer prompts are refused by Preparation. Default: half of OpenAI's 1024-token context for TL;DR (arXiv:2009.01325)."""
+    """Longest prompt, in tokens; longer prompts are refused by Preparation.
+
+    Default: half of OpenAI's 1024-token context for TL;DR (arXiv:2009.01325).
+    """
 
 
 class HeldOutConfig(ConfigModel):
     """Data kept from training, for validation and evaluation."""
 
     fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Share of a training set held out, chosen by a hash of the record, where no held-out set is named. Default: 5 %."""
+    """Share of a training set held out, chosen by a hash of the record, where no held-out set is
+    named.
+
+    Default: 5 %.
+    """
 
     demonstrations: DatasetSource | None = None
     """Demonstrations for the SFT validation loss. Default: a fraction of the training set."""
 
     comparisons: DatasetSource | None = None
-    """Comparisons for the reward model's validation accuracy. Default: a fraction of the training set."""
+    """Comparisons for the reward model's validation accuracy.
+
+    Default: a fraction of the training set.
+    """
 
     prompts: DatasetSource | None = None
     """Prompts for Evaluation. Default: a fraction of the prompts."""
@@ -87,7 +110,10 @@ class DataConfig(ConfigModel):
     """Demonstrations for SFT: language-modelling or prompt-completion records. Required."""
 
     comparisons: ComparisonsSource
-    """Comparisons for the reward model: preference records, with annotators' choices if known. Required."""
+    """Comparisons for the reward model: preference records, with annotators' choices if known.
+
+    Required.
+    """
 
     prompts: PromptsSource
     """Prompts for PPO. Required."""

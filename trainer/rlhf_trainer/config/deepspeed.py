@@ -23,7 +23,10 @@ class DeepSpeedConfig(ConfigModel):
     """How states are sharded over the ranks (ZeRO, arXiv:1910.02054)."""
 
     zero_stage: int = Field(default=0, json_schema_extra={"enum": [0, 2, 3]}, ge=0, le=3)
-    """Sharded states: 0 none, 2 optimizer states and gradients, 3 parameters too. Default: 0, plain data parallelism."""
+    """Sharded states: 0 none, 2 optimizer states and gradients, 3 parameters too.
+
+    Default: 0, plain data parallelism.
+    """
 
     overrides: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
     """Further keys of DeepSpeed's configuration, merged over ours. Default: none."""
@@ -42,7 +45,9 @@ class DeepSpeedConfig(ConfigModel):
     def overrides_leave_managed_keys(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Batch sizes, clipping, optimiser and precision have their own fields."""
         if taken := sorted(MANAGED_KEYS & value.keys()):
-            msg = f"{', '.join(taken)}: set by other fields of the manifest; remove it from overrides"
+            msg = (
+                f"{', '.join(taken)}: set by other fields of the manifest; remove it from overrides"
+            )
             raise ValueError(msg)
         return value
 

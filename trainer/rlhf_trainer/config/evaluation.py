@@ -19,16 +19,29 @@ class JudgeConfig(ConfigModel):
     """The judge of win rates."""
 
     kind: JudgeKind = JudgeKind.REWARD_MODEL
-    """RewardModel, or EntryPoint for a function of your own. Default: RewardModel, which cannot see its own over-optimisation (arXiv:2210.10760): bring a judge that training never saw."""
+    """RewardModel, or EntryPoint for a function of your own.
 
-    entry_point: str | None = Field(default=None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    """`package.module:function`, importable in the trainer's image; called with prompts, responses and the data root, it returns one score per response, higher is better. Required with EntryPoint."""
+    Default: RewardModel, which cannot see its own over-optimisation (arXiv:2210.10760): bring a
+    judge that training never saw.
+    """
+
+    entry_point: str | None = Field(
+        default=None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+    )
+    """`package.module:function`, importable in the trainer's image; called with prompts, responses
+    and the data root, it returns one score per response, higher is better.
+
+    Default: none; required with EntryPoint.
+    """
 
     @model_validator(mode="after")
     def entry_point_with_its_kind(self) -> Self:
         """`entryPoint` is set exactly when the kind is EntryPoint."""
         if (self.kind is JudgeKind.ENTRY_POINT) != (self.entry_point is not None):
-            msg = f"entryPoint={self.entry_point!r}: goes with kind EntryPoint only, and kind is {self.kind.value}; set both or neither"
+            msg = (
+                f"entryPoint={self.entry_point!r}: goes with kind EntryPoint only, and kind is "
+                f"{self.kind.value}; set both or neither"
+            )
             raise ValueError(msg)
         return self
 
@@ -37,7 +50,10 @@ class EvaluationConfig(ConfigModel):
     """Win rate against the SFT policy on held-out prompts."""
 
     prompt_count: int = Field(default=256, ge=2, le=1_000_000)
-    """Held-out prompts to compare on. Default: 256, which puts 6 points around a win rate of one half (95 %)."""
+    """Held-out prompts to compare on.
+
+    Default: 256, which puts 6 points around a win rate of one half (95 %).
+    """
 
     every_steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """PPO steps between evaluations on the way. Default: only at the end."""

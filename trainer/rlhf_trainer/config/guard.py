@@ -23,10 +23,17 @@ class KLGuardConfig(ConfigModel):
     """The limit on KL to the SFT reference: sum over response tokens, mean over the batch."""
 
     limit_nats: float | None = Field(default=None, gt=0, le=10_000)
-    """KL per response that must not be exceeded in `consecutiveSteps` steps running, in nats. Default: 2.5 times `ppo.kl.targetNats` with the adaptive controller; required with the fixed one."""
+    """KL per response that must not be exceeded in `consecutiveSteps` steps running, in nats.
+
+    Default: 2.5 times `ppo.kl.targetNats` with the adaptive controller; required with the fixed
+    one.
+    """
 
     consecutive_steps: int = Field(default=2, ge=1, le=1000)
-    """Steps running above the limit that make a breach. Default: 2, so that one noisy batch stops nothing."""
+    """Steps running above the limit that make a breach.
+
+    Default: 2, so that one noisy batch stops nothing.
+    """
 
     ceiling_nats: float | None = Field(default=None, gt=0, le=100_000)
     """KL per response that is a breach at once, in nats. Default: twice the limit."""
@@ -37,8 +44,15 @@ class KLGuardConfig(ConfigModel):
     @model_validator(mode="after")
     def ceiling_above_limit(self) -> Self:
         """A ceiling below the limit would make the limit pointless."""
-        if self.limit_nats is not None and self.ceiling_nats is not None and self.ceiling_nats < self.limit_nats:
-            msg = f"ceilingNats={self.ceiling_nats}: below limitNats={self.limit_nats}; raise it or leave it out"
+        if (
+            self.limit_nats is not None
+            and self.ceiling_nats is not None
+            and self.ceiling_nats < self.limit_nats
+        ):
+            msg = (
+                f"ceilingNats={self.ceiling_nats}: below limitNats={self.limit_nats}; "
+                "raise it or leave it out"
+            )
             raise ValueError(msg)
         return self
 
@@ -60,7 +74,10 @@ class LengthGuardConfig(ConfigModel):
     """The limit on response length, against the SFT policy's mean."""
 
     growth_factor: float = Field(gt=1, le=1000)
-    """Mean response length, as a multiple of the first step's, that must not be exceeded. Required; 2 is a usual choice."""
+    """Mean response length, as a multiple of the first step's, that must not be exceeded.
+
+    Required; 2 is a usual choice.
+    """
 
     consecutive_steps: int = Field(default=2, ge=1, le=1000)
     """Steps running above the limit that make a breach. Default: 2."""
@@ -73,7 +90,7 @@ class GuardConfig(ConfigModel):
     """The signals watched during PPO."""
 
     kl: KLGuardConfig = KLGuardConfig()
-    """Limit on KL to the SFT reference."""
+    """Limit on KL to the SFT reference. Default: stops above 2.5 times the controller's target."""
 
     entropy: EntropyGuardConfig | None = None
     """Floor under entropy. Default: not watched."""

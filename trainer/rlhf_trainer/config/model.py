@@ -38,19 +38,39 @@ class ModelConfig(ConfigModel):
     """Folder below the data root, or hub id, of the pretrained model. Required."""
 
     revision: str | None = Field(default=None, min_length=1, max_length=256)
-    """Branch, tag or commit on the hub. Default: the hub's main branch; pin a commit to repeat a run."""
+    """Branch, tag or commit on the hub.
+
+    Default: the hub's main branch; pin a commit to repeat a run.
+    """
 
     dtype: DType = DType.AUTO
-    """Number format for training. Default Auto: BFloat16 on GPU (as InstructGPT's fp16, with more range), Float32 on CPU."""
+    """Number format for training.
+
+    Default Auto: BFloat16 on GPU (as InstructGPT's fp16, with more range), Float32 on CPU.
+    """
 
     device: Device = Device.AUTO
-    """Where to train. Default Auto: CUDA if a driver answers, else CPU. CUDA without a driver is refused (exit 20)."""
+    """Where to train.
+
+    Default Auto: CUDA if a driver answers, else CPU. CUDA without a driver is refused (exit 20).
+    """
 
     attention: Attention = Attention.AUTO
-    """Attention kernel. Default Auto: FlashAttention 2 (arXiv:2307.08691) on a GPU with the package installed, else PyTorch's SDPA."""
+    """Attention kernel.
+
+    Default Auto: FlashAttention 2 (arXiv:2307.08691) on a GPU with the package installed, else
+    PyTorch's SDPA.
+    """
 
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: about a third more computation for much less memory (arXiv:1604.06174). Default: off."""
+    """Recompute activations in the backward pass: about a third more computation for much less
+    memory (arXiv:1604.06174).
+
+    Default: off.
+    """
 
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. Default: false, as in transformers; such code can do anything the pod can."""
+    """Run Python code that comes with the model.
+
+    Default: false, as in transformers; such code can do anything the pod can.
+    """

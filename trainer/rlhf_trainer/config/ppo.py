@@ -14,7 +14,9 @@ class Critic(StrEnum):
     SEPARATE = "Separate"
     """Its own trunk, started from the reward model (InstructGPT, appendix C.4)."""
     SHARED_TRUNK = "SharedTrunk"
-    """A value head on the policy's trunk (OpenAI 2019, arXiv:1909.08593): less memory, less accurate values."""
+    """A value head on the policy's trunk (OpenAI 2019, arXiv:1909.08593): less memory, less
+    accurate values.
+    """
 
 
 class KLPlacement(StrEnum):
@@ -27,7 +29,10 @@ class KLPlacement(StrEnum):
 
 
 class KLEstimator(StrEnum):
-    """Per-token estimate of KL(policy, reference) from the sampled token, r = reference / policy (J. Schulman, "Approximating KL divergence", 2020)."""
+    """Per-token estimate of KL(policy, reference) from the sampled token.
+
+    With r = reference / policy: J. Schulman, "Approximating KL divergence", 2020.
+    """
 
     K1 = "K1"
     """-log r: unbiased, may be negative."""
@@ -50,29 +55,59 @@ class KLConfig(ConfigModel):
     """The penalty that keeps the policy near the SFT model."""
 
     coefficient: float = Field(default=0.02, ge=0, le=100)
-    """Weight of the KL penalty at the start, in score units per nat. Default: InstructGPT, appendix C.4."""
+    """Weight of the KL penalty at the start, in score units per nat.
+
+    Default: InstructGPT, appendix C.4.
+    """
 
     placement: KLPlacement = KLPlacement.REWARD
     """Where the penalty enters: Reward or Loss. Default: Reward (InstructGPT, equation 2)."""
 
     estimator: KLEstimator = KLEstimator.K1
-    """Per-token estimator of the penalty: K1, K2 or K3. Default: K1, as OpenAI 2019 and InstructGPT."""
+    """Per-token estimator of the penalty: K1, K2 or K3.
+
+    Default: K1, as OpenAI 2019 and InstructGPT.
+    """
 
     controller: KLController = KLController.ADAPTIVE
-    """Whether the coefficient follows a target. Default: Adaptive (arXiv:1909.08593, section 2.2)."""
+    """Whether the coefficient follows a target.
+
+    Default: Adaptive (arXiv:1909.08593, section 2.2).
+    """
 
     target_nats: float = Field(default=6.0, gt=0, le=1000)
-    """KL per response that the adaptive controller aims at, in nats. Default: OpenAI's lm-human-preferences."""
+    """KL per response that the adaptive controller aims at, in nats.
+
+    Default: OpenAI's lm-human-preferences.
+    """
 
     horizon_episodes: float = Field(default=10_000, gt=0, le=1e9)
-    """Episodes over which a constant error of 1 would change the coefficient by its own size. Default: OpenAI's lm-human-preferences."""
+    """Episodes over which a constant error of 1 would change the coefficient by its own size.
+
+    Default: OpenAI's lm-human-preferences.
+    """
+
+    @model_validator(mode="after")
+    def loss_has_a_useful_gradient(self) -> Self:
+        """As a loss, k1 pulls nowhere: its gradient is zero in expectation."""
+        if self.placement is KLPlacement.LOSS and self.estimator is KLEstimator.K1:
+            msg = (
+                "estimator=K1: as a loss its gradient is zero in expectation; "
+                "use K2 or K3, or placement Reward"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class UpdateKLConfig(ConfigModel):
-    """Ends the epochs of one rollout early when the policy has moved far from the one that sampled it."""
+    """Ends the epochs of one rollout early: the policy has moved far from what sampled it."""
 
     limit_nats_per_token: float = Field(gt=0, le=100)
-    """Mean KL(rollout policy, policy) per token above which no further epoch of this rollout is run, in nats. Required; 0.1 is a usual choice (TRL's target_kl)."""
+    """Mean KL(rollout policy, policy) per token above which no further epoch of this rollout is
+    run, in nats.
+
+    Required; 0.1 is a usual choice (TRL's target_kl).
+    """
 
 
 class PPOConfig(OptimizerConfig):
@@ -85,7 +120,10 @@ class PPOConfig(OptimizerConfig):
     """Responses sampled per step, over all ranks. Default: InstructGPT, appendix C.4."""
 
     minibatch_size: int = Field(default=64, ge=1, le=1_048_576)
-    """Responses per update, over all ranks; must divide `rolloutBatchSize`. Default: InstructGPT, appendix C.4."""
+    """Responses per update, over all ranks; must divide `rolloutBatchSize`.
+
+    Default: InstructGPT, appendix C.4.
+    """
 
     epochs: int = Field(default=1, ge=1, le=100)
     """Passes over one rollout. Default: 1 (InstructGPT, appendix C.4)."""
@@ -94,7 +132,10 @@ class PPOConfig(OptimizerConfig):
     """Shape of the learning rate after warm-up. Default: constant (InstructGPT, appendix C.4)."""
 
     learning_rate: float = Field(default=9e-6, gt=0, le=10)
-    """Largest learning rate of the policy. Default: InstructGPT's 6B reward and value models, appendix C; its policies were tuned per size."""
+    """Largest learning rate of the policy.
+
+    Default: InstructGPT's 6B reward and value models, appendix C; its policies were tuned per size.
+    """
 
     critic_learning_rate: float | None = Field(default=None, gt=0, le=10)
     """Largest learning rate of the critic or value head. Default: `learningRate`."""
@@ -103,37 +144,65 @@ class PPOConfig(OptimizerConfig):
     """Clipping of the probability ratio, epsilon. Default: arXiv:1707.06347 and InstructGPT."""
 
     value_clip_range: float = Field(default=0.2, gt=0, le=1e6)
-    """Clipping of a value's move from its rollout value, in score units. Default: InstructGPT, appendix C.4."""
+    """Clipping of a value's move from its rollout value, in score units.
+
+    Default: InstructGPT, appendix C.4.
+    """
 
     value_coefficient: float = Field(default=0.1, gt=0, le=100)
-    """Weight of the value loss. Default: OpenAI's lm-human-preferences; with a separate critic only the gradient norm sees it."""
+    """Weight of the value loss.
+
+    Default: OpenAI's lm-human-preferences; with a separate critic only the gradient norm sees it.
+    """
 
     discount: float = Field(default=1.0, gt=0, le=1)
     """Discount of the return per token, gamma. Default: none (InstructGPT, appendix C.4)."""
 
     gae_lambda: Probability = 0.95
-    """Lambda of generalised advantage estimation (arXiv:1506.02438). Default: OpenAI's lm-human-preferences."""
+    """Lambda of generalised advantage estimation (arXiv:1506.02438).
+
+    Default: OpenAI's lm-human-preferences.
+    """
 
     whiten_rewards: bool = False
-    """Divide rewards by their batch standard deviation, without shifting the mean. Default: off, scores are already normalised."""
+    """Divide rewards by their batch standard deviation, without shifting the mean.
+
+    Default: off, scores are already normalised.
+    """
 
     temperature: float = Field(default=1.0, gt=0, le=10)
-    """Sampling temperature; the log-probabilities of policy and reference use the same. Default: InstructGPT, appendix C.4."""
+    """Sampling temperature; the log-probabilities of policy and reference use the same.
+
+    Default: InstructGPT, appendix C.4.
+    """
 
     maximum_response_tokens: int = Field(default=256, ge=1, le=131_072)
-    """Longest sampled response, in tokens. Default: room for InstructGPT's typical responses; KV-cache memory grows with it."""
+    """Longest sampled response, in tokens.
+
+    Default: room for InstructGPT's typical responses; KV-cache memory grows with it.
+    """
 
     missing_eos_penalty: float = Field(default=0.0, ge=0, le=1e6)
-    """Subtracted from the score of a response that ends without the end-of-sequence token, in score units. Default: 0; TRL's examples use 1."""
+    """Subtracted from the score of a response that ends without the end-of-sequence token, in score
+    units.
+
+    Default: 0; TRL's examples use 1.
+    """
 
     score_clip: float | None = Field(default=None, gt=0, le=1e6)
-    """Normalised scores are clipped to plus or minus this. Default: no clipping; OpenAI's baselines use 5 to 10."""
+    """Normalised scores are clipped to plus or minus this.
+
+    Default: no clipping; OpenAI's baselines use 5 to 10.
+    """
 
     critic: Critic = Critic.SEPARATE
-    """Which network estimates values: Separate or SharedTrunk. Default: Separate (InstructGPT, appendix C.4)."""
+    """Which network estimates values: Separate or SharedTrunk.
+
+    Default: Separate (InstructGPT, appendix C.4).
+    """
 
     kl: KLConfig = KLConfig()
-    """The penalty that keeps the policy near the SFT model."""
+    """KL penalty. Default: InstructGPT's coefficient with OpenAI's adaptive controller."""
 
     update_kl: UpdateKLConfig | None = None
     """Ends the epochs of one rollout early. Default: never."""
@@ -143,8 +212,8 @@ class PPOConfig(OptimizerConfig):
         """A rollout is made of whole minibatches."""
         if self.rollout_batch_size % self.minibatch_size:
             msg = (
-                f"minibatchSize={self.minibatch_size}: does not divide rolloutBatchSize={self.rollout_batch_size}; "
-                "choose a divisor of it"
+                f"minibatchSize={self.minibatch_size}: does not divide "
+                f"rolloutBatchSize={self.rollout_batch_size}; choose a divisor of it"
             )
             raise ValueError(msg)
         return self

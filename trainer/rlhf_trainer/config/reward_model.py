@@ -42,13 +42,22 @@ class RewardModelConfig(OptimizerConfig):
     """Decoupled weight decay of matrices. Default: 0.1, GPT-3 (arXiv:2005.14165, appendix B)."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability with which a feature of the last hidden state is dropped in training. Default: 0."""
+    """Probability with which a feature of the last hidden state is dropped in training.
+
+    Default: 0.
+    """
 
     maximum_tokens: int = Field(default=1024, ge=8, le=131_072)
-    """Longest prompt and response, in tokens; a longer pair is left out and counted. Default: OpenAI's context for TL;DR."""
+    """Longest prompt and response, in tokens; a longer pair is left out and counted.
+
+    Default: OpenAI's context for TL;DR.
+    """
 
     minimum_accuracy: Probability = 0.6
-    """Gate: smallest validation accuracy to start PPO with (exit 11 below it). Default: 0.6, between chance and InstructGPT's 0.72."""
+    """Gate: smallest validation accuracy to start PPO with (exit 11 below it).
+
+    Default: 0.6, between chance and InstructGPT's 0.72.
+    """
 
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop before the last step. Default: after 3 measurements without a new best."""

@@ -13,13 +13,16 @@ class ModelFrom(ConfigModel):
 
 
 class SFTConfig(OptimizerConfig):
-    """Fine-tuning on demonstrations: cross-entropy on response tokens (InstructGPT, section 3.5)."""
+    """Cross-entropy on the response tokens of demonstrations (InstructGPT, section 3.5)."""
 
     from_: ModelFrom | None = Field(default=None, alias="from")
     """Existing SFT model: the phase is skipped. Default: train one."""
 
     epochs: int = Field(default=1, ge=1, le=1000)
-    """Passes over the demonstrations. Default: 1, after which InstructGPT's validation loss rose (section 3.5)."""
+    """Passes over the demonstrations.
+
+    Default: 1, after which InstructGPT's validation loss rose (section 3.5).
+    """
 
     maximum_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     """Updates after which the phase ends even within an epoch. Default: no limit but `epochs`."""
@@ -31,7 +34,10 @@ class SFTConfig(OptimizerConfig):
     """Largest learning rate. Default: InstructGPT's 1.3B and 6B SFT models, appendix C.1."""
 
     maximum_tokens: int = Field(default=1024, ge=8, le=131_072)
-    """Longest demonstration, in tokens; a longer one loses its end. Default: OpenAI's context for TL;DR."""
+    """Longest demonstration, in tokens; a longer one loses its end.
+
+    Default: OpenAI's context for TL;DR.
+    """
 
     validate_every_steps: int = Field(default=50, ge=1, le=1_000_000)
     """Updates between measurements of the validation loss. Default: 50."""

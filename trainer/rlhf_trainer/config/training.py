@@ -15,7 +15,9 @@ from rlhf_trainer.config.reward_model import RewardModelConfig
 from rlhf_trainer.config.sft import SFTConfig
 
 LIMIT_OVER_TARGET = 2.5
-"""Default KL limit as a multiple of the adaptive controller's target: batches scatter up to 1.7 times the target."""
+"""Default KL limit as a multiple of the adaptive controller's target: batches scatter up to 1.7
+times the target.
+"""
 
 
 class TrainingConfig(ConfigModel):
@@ -28,28 +30,28 @@ class TrainingConfig(ConfigModel):
     """Demonstrations, comparisons and prompts. Required."""
 
     sft: SFTConfig = SFTConfig()
-    """Supervised fine-tuning."""
+    """Supervised fine-tuning. Default: InstructGPT, appendix C.1."""
 
     reward_model: RewardModelConfig = RewardModelConfig()
-    """The reward model."""
+    """The reward model. Default: InstructGPT, appendix C.2."""
 
     ppo: PPOConfig = PPOConfig()
-    """PPO against the reward model."""
+    """PPO against the reward model. Default: InstructGPT, appendix C.4."""
 
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Comparison with the SFT policy."""
+    """Comparison with the SFT policy. Default: 256 held-out prompts, judged by the reward model."""
 
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    """Sharding and offload."""
+    """How states are sharded. Default: not at all, plain data parallelism."""
 
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """How often to save."""
+    """How often a phase saves. Default: every 10 steps."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of every random choice of the run. Default: 0."""
 
     guard: GuardConfig = GuardConfig()
-    """When training stops by itself."""
+    """When training stops by itself. Default: by the limit on KL alone."""
 
     @model_validator(mode="after")
     def fixed_controller_has_a_limit(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the trainer and its caller rely on: phases, outcomes, workspace layout, metrics. Imports no torch."""
+"""What trainer and caller rely on: phases, outcomes, workspace, metrics. Imports no torch."""
 
 from rlhf_trainer.contract.history import HistoryRecord, Progress
 from rlhf_trainer.contract.layout import AttemptPaths, Workspace

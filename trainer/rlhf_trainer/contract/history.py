@@ -1,16 +1,20 @@
-"""Records of `history.jsonl` and `/history`: one per step, so that no step is missed between scrapes."""
+"""Records of `history.jsonl` and `/history`: one per step, so that none is missed by scrapes."""
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
 class HistoryRecord(BaseModel):
-    """What one step measured. `values` holds metrics by their Prometheus name without the `rlhf_` prefix."""
+    """What one step measured; metrics go by their Prometheus name without the `rlhf_` prefix."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
 
     step: int
-    """Completed updates when the record was written; PPO's last record belongs to a rollout without update."""
+    """Completed updates when the record was written; PPO's last record belongs to a rollout without
+    update.
+    """
     time: float
     """Unix time, in seconds: a clock field, left out when histories are compared."""
     values: dict[str, float] = Field(default_factory=dict)
@@ -24,7 +28,9 @@ class HistoryRecord(BaseModel):
 class Progress(BaseModel):
     """How far a phase has come: `progress.json`."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
 
     step: int
     total_steps: int

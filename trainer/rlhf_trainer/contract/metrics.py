@@ -1,4 +1,4 @@
-"""Names of the trainer's Prometheus metrics: the one table that exporter, watchdog, dashboards and docs share."""
+"""The trainer's Prometheus metrics: one table for exporter, watchdog, dashboards and docs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ class MetricKind(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: its name without prefix (and without `_total`), kind, documentation and own labels."""
+    """One metric: its name without prefix and suffix, kind, documentation and own labels."""
 
     name: str
     kind: MetricKind
@@ -26,7 +26,9 @@ class Metric:
     @property
     def series(self) -> str:
         """Name under which its samples are exported."""
-        suffix = {MetricKind.COUNTER: "_total", MetricKind.INFO: "_info", MetricKind.GAUGE: ""}[self.kind]
+        suffix = {MetricKind.COUNTER: "_total", MetricKind.INFO: "_info", MetricKind.GAUGE: ""}[
+            self.kind
+        ]
         return PREFIX + self.name + suffix
 
 
@@ -34,28 +36,62 @@ _G, _C = MetricKind.GAUGE, MetricKind.COUNTER
 
 METRICS: tuple[Metric, ...] = (
     Metric(
-        "run", MetricKind.INFO, "Which run this is.",
+        "run",
+        MetricKind.INFO,
+        "Which run this is.",
         ("run_name", "phase_name", "iteration_number", "attempt_number"),
     ),
     Metric("step", _G, "Completed updates."),
     Metric("total_steps", _G, "Updates at which the phase ends if nothing stops it."),
     Metric("certified_step", _G, "Newest step whose policy was measured inside the KL limit."),
     Metric("heartbeat", _C, "Micro-batches worked through; a number that stands still is a hang."),
-    Metric("kl_nats", _G, "KL to the SFT reference: sum over response tokens, mean over the batch (k1)."),
+    Metric(
+        "kl_nats",
+        _G,
+        "KL to the SFT reference: sum over response tokens, mean over the batch (k1).",
+    ),
     Metric("kl_standard_error_nats", _G, "Standard error of rlhf_kl_nats over the batch."),
     Metric("kl_limit_nats", _G, "KL that must not be exceeded."),
-    Metric("kl_target_nats", _G, "KL that the adaptive controller aims at; absent with a fixed coefficient."),
+    Metric(
+        "kl_target_nats",
+        _G,
+        "KL that the adaptive controller aims at; absent with a fixed coefficient.",
+    ),
     Metric("kl_coefficient", _G, "Weight of the KL penalty."),
-    Metric("reward_score", _G, "Normalised reward-model score, mean over the batch, before the KL penalty."),
+    Metric(
+        "reward_score",
+        _G,
+        "Normalised reward-model score, mean over the batch, before the KL penalty.",
+    ),
     Metric("entropy_nats_per_token", _G, "Entropy of the policy, mean over response tokens."),
     Metric("response_length_tokens", _G, "Response length, mean over the batch."),
-    Metric("missing_eos_fraction", _G, "Share of responses that ended without the end-of-sequence token."),
+    Metric(
+        "missing_eos_fraction",
+        _G,
+        "Share of responses that ended without the end-of-sequence token.",
+    ),
     Metric("distinct_2_ratio", _G, "Distinct word pairs over word pairs of the batch's responses."),
-    Metric("clip_fraction", _G, "Share of tokens whose probability ratio was clipped, mean over the step's updates."),
-    Metric("policy_kl_nats_per_token", _G, "Approximate KL from the rollout policy to the updated one, mean over tokens."),
-    Metric("value_explained_variance", _G, "Share of the returns' variance that rollout values explain."),
+    Metric(
+        "clip_fraction",
+        _G,
+        "Share of tokens whose probability ratio was clipped, mean over the step's updates.",
+    ),
+    Metric(
+        "policy_kl_nats_per_token",
+        _G,
+        "Approximate KL from the rollout policy to the updated one, mean over tokens.",
+    ),
+    Metric(
+        "value_explained_variance",
+        _G,
+        "Share of the returns' variance that rollout values explain.",
+    ),
     Metric("preference_accuracy", _G, "Reward model's accuracy on held-out comparisons."),
-    Metric("preference_margin_score", _G, "Mean score difference of held-out pairs, chosen minus rejected."),
+    Metric(
+        "preference_margin_score",
+        _G,
+        "Mean score difference of held-out pairs, chosen minus rejected.",
+    ),
     Metric("loss", _G, "Loss by name: sft, validation, reward, policy, value.", ("name",)),
     Metric("learning_rate", _G, "Learning rate of the last update."),
     Metric("gradient_norm", _G, "Global gradient norm of the last update, before clipping."),

@@ -1,7 +1,7 @@
 """How a phase ended: outcomes, their exit codes, and the result that carries them.
 
-The launcher turns the outcomes of all ranks into one exit code and one result; the operator and `rlhf run`
-read both. What to do about an outcome is not decided here.
+The launcher turns the outcomes of all ranks into one exit code and one result; the operator and
+`rlhf run` read both. What to do about an outcome is not decided here.
 """
 
 import json
@@ -22,13 +22,21 @@ class Outcome(StrEnum):
     """How a rank, or a phase as a whole, ended."""
 
     COMPLETED = "Completed"
+    """The phase did all its work."""
     STOPPED = "Stopped"
+    """The guard stopped training; the last certified policy was exported."""
     GATE_FAILED = "GateFailed"
+    """Agreement, accuracy or win rate is below its gate."""
     INVALID = "Invalid"
+    """The configuration or the data cannot be used; the message names place, value and fix."""
     OUT_OF_MEMORY = "OutOfMemory"
+    """An allocation failed on the accelerator or in the process."""
     DIVERGED = "Diverged"
+    """A loss, KL or reward is not finite."""
     PREEMPTED = "Preempted"
+    """SIGTERM arrived; the phase was saved at a step boundary if time allowed."""
     CRASHED = "Crashed"
+    """The process ended in any other way; its own exit code is kept where it is known."""
 
     @property
     def exit_code(self) -> int:
@@ -38,7 +46,9 @@ class Outcome(StrEnum):
     @classmethod
     def from_exit_code(cls, code: int) -> "Outcome":
         """Return the outcome that a process's exit code stands for; unknown codes are crashes."""
-        return next((outcome for outcome, known in _EXIT_CODES.items() if known == code), cls.CRASHED)
+        return next(
+            (outcome for outcome, known in _EXIT_CODES.items() if known == code), cls.CRASHED
+        )
 
 
 _EXIT_CODES = {
@@ -64,8 +74,8 @@ PRECEDENCE = (
 )
 """Which of several outcomes stands for the phase: the first in this list.
 
-torchrun ends the siblings of a failed rank by SIGTERM, so a rank's own verdict goes before a crash, and a
-crash before a preemption.
+torchrun ends the siblings of a failed rank by SIGTERM, so a rank's own verdict goes before a crash,
+and a crash before a preemption.
 """
 
 
@@ -78,7 +88,9 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
 class Result(BaseModel):
     """`result.json` and the termination message: how a phase ended, for programs and people."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
 
     phase: Phase
     outcome: Outcome
@@ -115,7 +127,11 @@ def _shortened(result: Result) -> str:
     excess = len(text.encode()) - MAXIMUM_RESULT_BYTES
     if excess <= 0:
         return text
-    kept = result.message.encode()[: -(excess + 8)].decode(errors="ignore") if result.message else ""
+    kept = (
+        result.message.encode()[: -(excess + 8)].decode(errors="ignore") if result.message else ""
+    )
     if not kept:
-        return _shortened(result.model_copy(update={"metrics": {}, "message": result.message[:1000]}))
+        return _shortened(
+            result.model_copy(update={"metrics": {}, "message": result.message[:1000]})
+        )
     return _shortened(result.model_copy(update={"message": kept.rstrip() + "…"}))

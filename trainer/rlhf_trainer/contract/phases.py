@@ -1,4 +1,4 @@
-"""The phases of a run and their spelling: CamelCase in the API, a slug in paths, job names and commands."""
+"""The phases of a run: CamelCase in the API, a slug in paths, job names and commands."""
 
 from enum import StrEnum
 

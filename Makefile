@@ -1,0 +1,89 @@
+# Two commands matter most: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXAMPLE := examples/movie-reviews
+
+# A changed lock or changed metadata means another environment; settings of tools, from
+# [tool.ruff] to the end of the file, do not.
+LOCK_SUM := $(shell sed '/^\[tool.ruff\]/,$$d' requirements/lock.txt $(EXAMPLE)/pyproject.toml pyproject.toml \
+	| cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-$(LOCK_SUM)
+
+SEED ?=
+WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
+
+SOURCES := operator trainer examples tests benchmarks scripts
+FILES := $$(git ls-files --cached --others --exclude-standard)
+SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
+GENERATED := docs/reference
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with everything pinned; does nothing if it is up to date
+	@echo "environment: $(VENV) is up to date"
+
+$(INSTALLED):
+	@PYTHON='$(PYTHON)' scripts/install.sh '$(VENV)' '$@'
+
+.PHONY: run
+run: install ## Align a small policy on real human ratings, on this machine [SEED=n]
+	$(BIN)/python -m movie_reviews.build
+	$(BIN)/rlhf run $(EXAMPLE)/rlhfrun.yaml --workspace $(WORKSPACE) $(if $(SEED),--set spec.seed=$(SEED))
+
+.PHONY: test
+test: install ## Lint, type-check, verify, and run every test this machine can run
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-trainer
+
+.PHONY: test-unit
+test-unit: $(INSTALLED) ## Run the tests that need seconds
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: test-trainer
+test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks
+	$(BIN)/python -m pytest tests/trainer
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/codespell $(FILES)
+	$(BIN)/python scripts/check_files.py $(FILES)
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+.PHONY: fmt
+fmt: $(INSTALLED) ## Format, and fix what can be fixed
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: type
+type: $(INSTALLED) ## Check types, strictly
+	$(BIN)/mypy
+
+.PHONY: generate
+generate: docs ## Write every generated file
+
+.PHONY: docs
+docs: $(INSTALLED) ## Write the reference pages from the code
+	$(BIN)/python scripts/generate_docs.py
+
+.PHONY: verify
+verify: generate ## Fail if a generated file is not what the code says
+	@scripts/check_generated.sh $(GENERATED)
+
+.PHONY: lock
+lock: ## Pin the newest versions that pyproject.toml allows; needs uv
+	uv pip compile pyproject.toml --extra trainer --extra example --extra dev --generate-hashes \
+		--no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements/lock.txt
+
+.PHONY: clean
+clean: ## Remove caches; environment, data and runs stay
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist

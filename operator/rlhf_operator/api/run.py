@@ -1,0 +1,74 @@
+"""The resource: one RLHF run, `rlhf.dev/v1alpha1`."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from rlhf_operator.api.keys import RunKey
+from rlhf_operator.api.model import ApiModel
+from rlhf_operator.api.spec import RLHFRunSpec
+from rlhf_operator.api.status import RunStatus
+
+API_VERSION = "rlhf.dev/v1alpha1"
+KIND = "RLHFRun"
+
+MAXIMUM_NAME_LENGTH = 30
+"""A service is named `<run>-i<iteration>-<phase>-a<attempt>-worker-<i>`, in at most 63 characters.
+
+This leaves two digits for iterations and three for attempts and workers, next to the longest phase.
+"""
+
+
+def _dns_label(name: str) -> str:
+    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        msg = (
+            f"{name}: not a DNS label; use lower-case letters, digits and '-', "
+            "beginning with a letter and not ending with '-'"
+        )
+        raise ValueError(msg)
+    return name
+
+
+class Metadata(ApiModel):
+    """What is read of a Kubernetes object's metadata; the rest is Kubernetes' own business."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=MAXIMUM_NAME_LENGTH), AfterValidator(_dns_label)
+    ]
+    """Name of the run. Required."""
+
+    namespace: str = ""
+    """Namespace of the run; `rlhf run` knows none."""
+
+    uid: str = ""
+    """Given by the API server."""
+
+    generation: int = 1
+    """Counts the changes of the spec."""
+
+
+class RLHFRun(ApiModel):
+    """One run of RLHF: what is asked for, and how far it has come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_version: Literal["rlhf.dev/v1alpha1"]
+    """Version of the resource. Required."""
+
+    kind: Literal["RLHFRun"]
+    """Type of the resource. Required."""
+
+    metadata: Metadata
+    """Name of the run. Required."""
+
+    spec: RLHFRunSpec
+    """What is asked for. Required."""
+
+    status: RunStatus = RunStatus()
+    """How far it has come; written by whoever drives the run."""
+
+    @property
+    def key(self) -> RunKey:
+        """Name of the run."""
+        return RunKey(self.metadata.namespace, self.metadata.name)

@@ -1,0 +1,247 @@
+"""The status of a run: all that must outlive the process that drives it, and what people are shown.
+
+What the fields mean is said here; when they change is decided in `decide`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_operator.api.keys import AttemptKey, PhaseKey
+from rlhf_operator.api.model import ApiModel, Time
+from rlhf_operator.api.outcome import RunOutcome
+from rlhf_trainer.contract import Phase
+
+Reason = Annotated[str, Field(max_length=256)]
+"""CamelCase, for programs."""
+
+Message = Annotated[str, Field(max_length=8192)]
+"""A sentence for people."""
+
+
+MAXIMUM_METRICS = 64
+"""Metrics that a phase's status holds at most."""
+
+
+class ConditionType(StrEnum):
+    """Conditions of a run, in the order in which they are shown."""
+
+    ACCEPTED = "Accepted"
+    """The manifest can be run here."""
+    PROGRESSING = "Progressing"
+    """Work goes on, or waits only for a back-off."""
+    KL_WITHIN_LIMIT = "KLWithinLimit"
+    """The last measured KL to the SFT policy is inside `guard.kl`'s limit."""
+    SUCCEEDED = "Succeeded"
+    """Every phase is complete; unknown until the run has ended."""
+    FINISHED = "Finished"
+    """The run has ended, well or not, and will do nothing more."""
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(ApiModel):
+    """A metav1 condition."""
+
+    type: ConditionType
+    """Which condition this is."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    observed_generation: int = Field(default=0, ge=0)
+    """Generation of the spec that this condition was derived from."""
+    last_transition_time: Time
+    """When `status` last changed."""
+    reason: Reason
+    """CamelCase cause."""
+    message: Message = ""
+    """The cause in a sentence."""
+
+
+class PhaseState(StrEnum):
+    """Where a phase stands."""
+
+    PENDING = "Pending"
+    """Not begun, or waits to be begun again."""
+    RUNNING = "Running"
+    """An attempt is alive, or its start has been decided."""
+    BACKING_OFF = "BackingOff"
+    """An attempt failed; the next one starts at `nextAttemptTime`."""
+    SUCCEEDED = "Succeeded"
+    """Complete."""
+    SKIPPED = "Skipped"
+    """An existing model takes its place."""
+    STOPPED = "Stopped"
+    """Ended by the guard or a deadline."""
+    FAILED = "Failed"
+    """Ended the run by its own verdict, or by too many failures."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the next phase may start."""
+        return self in (PhaseState.SUCCEEDED, PhaseState.SKIPPED)
+
+
+class AttemptStop(ApiModel):
+    """The intent to end an attempt; written before anything is done about it."""
+
+    reason: Reason
+    """CamelCase cause."""
+    time: Time
+    """When it was decided: the grace period counts from here."""
+
+
+class AttemptStatus(ApiModel):
+    """The attempt that is alive, or whose start has been decided."""
+
+    number: int = Field(ge=1)
+    """Attempts count from 1."""
+    start_time: Time
+    """When its start was decided."""
+    checkpoint_step_before: int | None = None
+    """Newest checkpoint of earlier attempts: a later one means that this attempt got further."""
+    heartbeat: int | None = None
+    """Last heartbeat seen: a number that stands still is a hang."""
+    heartbeat_time: Time | None = None
+    """When the heartbeat last moved, on the clock of whoever watches."""
+    progress_time: Time | None = None
+    """When progress was last taken into this status: at most twice a minute."""
+    stop: AttemptStop | None = None
+    """Set once the attempt is to end."""
+
+
+class PhaseStatus(ApiModel):
+    """One phase of one iteration."""
+
+    iteration: int = Field(ge=1)
+    """Iterations count from 1."""
+    phase: Phase
+    """Which phase this is."""
+    state: PhaseState = PhaseState.PENDING
+    """Where the phase stands."""
+    attempts: int = Field(default=0, ge=0)
+    """Attempts begun so far."""
+    failures: int = Field(default=0, ge=0)
+    """Counted failures in a row that brought no new checkpoint."""
+    running: AttemptStatus | None = None
+    """The live attempt."""
+    start_time: Time | None = None
+    """When its first attempt began."""
+    active_since: Time | None = None
+    """Start of its active time: `startTime`, moved forward by every pause."""
+    finish_time: Time | None = None
+    """When it ended for good."""
+    next_attempt_time: Time | None = None
+    """End of the back-off."""
+    last_failure: Message = ""
+    """Why the last attempt that did not complete ended."""
+    step: int | None = None
+    """Completed updates."""
+    checkpoint_step: int | None = None
+    """Newest complete checkpoint of all attempts."""
+    certified_step: int | None = None
+    """Newest step whose policy was measured inside the KL limit."""
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=MAXIMUM_METRICS)
+    """Last measurements while it runs, headline numbers once it has ended; camelCase, units in
+    names.
+    """
+    model_path: str | None = Field(default=None, max_length=4096)
+    """Exported model below the run's root, or the model that takes the phase's place."""
+
+    @property
+    def key(self) -> PhaseKey:
+        """Which phase of which iteration this is."""
+        return PhaseKey(self.iteration, self.phase)
+
+    @property
+    def live_key(self) -> AttemptKey | None:
+        """Name of the live attempt."""
+        if self.running is None:
+            return None
+        return AttemptKey(self.iteration, self.phase, self.running.number)
+
+
+class StoppedBy(StrEnum):
+    """Who ended a run before its time."""
+
+    TRAINER = "Trainer"
+    """A phase, by its outcome."""
+    OPERATOR = "Operator"
+    """Whoever drives the run: the operator, or `rlhf run`."""
+
+
+class StopStatus(ApiModel):
+    """Why the run ends before all phases are complete; written before anything is done about it."""
+
+    outcome: RunOutcome
+    """How the run will have ended."""
+    reason: Reason
+    """CamelCase cause, such as KLLimitExceeded."""
+    by: StoppedBy
+    """Who decided it."""
+    message: Message
+    """Cause, value, limit and what to do, in a sentence."""
+    time: Time
+    """When it was decided."""
+    iteration: int | None = None
+    """Iteration it happened in."""
+    phase: Phase | None = None
+    """Phase it happened in."""
+    kl_nats: float | None = None
+    """KL per response that was measured, in nats."""
+    limit_nats: float | None = None
+    """KL per response that was exceeded, in nats."""
+    step: int | None = None
+    """Completed updates of the phase."""
+    certified_step: int | None = None
+    """Newest step whose policy was measured inside the KL limit."""
+
+
+class RunStatus(ApiModel):
+    """The status of a run."""
+
+    observed_generation: int = Field(default=0, ge=0)
+    """Generation of the spec that this status belongs to; 0 before the first visit."""
+    phase: str = Field(default="Pending", max_length=64)
+    """For people and printer columns only: the phase that is due, or how the run ended."""
+    start_time: Time | None = None
+    """When the first attempt began."""
+    active_since: Time | None = None
+    """Start of the run's active time: `startTime`, moved forward by every pause."""
+    suspend_time: Time | None = None
+    """Since when the run pauses."""
+    finish_time: Time | None = None
+    """When the run ended."""
+    outcome: RunOutcome | None = None
+    """How the run ended; set once, and then nothing changes any more."""
+    stop: StopStatus | None = None
+    """Why the run ends before all phases are complete."""
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    """One condition of each type."""
+    phases: tuple[PhaseStatus, ...] = Field(default=(), max_length=1024)
+    """Phases in the order in which they run, keyed by iteration and phase."""
+
+    @property
+    def live(self) -> PhaseStatus | None:
+        """The phase with a live attempt: there is never more than one."""
+        return next((phase for phase in self.phases if phase.running is not None), None)
+
+    @property
+    def due(self) -> PhaseStatus | None:
+        """The first phase that is not done yet."""
+        return next((phase for phase in self.phases if not phase.state.is_done), None)
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """Return the condition of one type, if it has been set."""
+        return next((condition for condition in self.conditions if condition.type is type_), None)
+
+    def with_phase(self, changed: PhaseStatus) -> "RunStatus":
+        """Return a copy in which `changed` takes the place of the phase with its key."""
+        phases = (changed if phase.key == changed.key else phase for phase in self.phases)
+        return self.evolve(phases=tuple(phases))

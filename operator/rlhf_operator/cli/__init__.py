@@ -1,0 +1,1 @@
+"""The command `rlhf`. Trainer work runs in subprocesses: nothing here imports torch."""

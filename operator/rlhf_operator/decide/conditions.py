@@ -1,0 +1,124 @@
+"""Conditions and the printed phase: derived from the status, for people and `kubectl wait`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from rlhf_operator.api import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    PhaseState,
+    RLHFRunSpec,
+    RunOutcome,
+    RunStatus,
+)
+from rlhf_operator.errors import SpecError
+from rlhf_trainer.contract import Phase
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+KL_LIMIT_EXCEEDED = "KLLimitExceeded"
+"""Reason of a stop by the rule on KL, whoever applied it."""
+
+
+class _Finding(NamedTuple):
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def described(
+    status: RunStatus, spec: RLHFRunSpec, refused: SpecError | None, now: datetime
+) -> RunStatus:
+    """Return the status with its conditions and printed phase brought up to date."""
+    findings = (
+        _accepted(refused),
+        _progressing(status, refused),
+        _kl_within_limit(status, spec),
+        *_ended(status),
+    )
+    conditions = tuple(_condition(status, finding, now) for finding in findings)
+    return status.evolve(conditions=conditions, phase=_printed_phase(status))
+
+
+def _condition(status: RunStatus, finding: _Finding, now: datetime) -> Condition:
+    before = status.condition(finding.type)
+    changed = before is None or before.status is not finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        observed_generation=status.observed_generation,
+        last_transition_time=now if before is None or changed else before.last_transition_time,
+        reason=finding.reason,
+        message=finding.message,
+    )
+
+
+def _accepted(refused: SpecError | None) -> _Finding:
+    if refused is not None:
+        return _Finding(ConditionType.ACCEPTED, FALSE, "CannotBePlaced", str(refused))
+    return _Finding(ConditionType.ACCEPTED, TRUE, "Valid", "the manifest can be run here")
+
+
+def _progressing(status: RunStatus, refused: SpecError | None) -> _Finding:
+    type_, due = ConditionType.PROGRESSING, status.due
+    if status.outcome is not None or due is None:
+        return _Finding(type_, FALSE, "Finished", "the run has ended")
+    if due.running is not None:
+        if due.running.stop is not None:
+            message = f"{due.phase}, attempt {due.attempts}, is asked to end"
+            return _Finding(type_, TRUE, "Stopping", message)
+        return _Finding(type_, TRUE, "AttemptRunning", f"{due.phase}, attempt {due.attempts}")
+    if status.suspend_time is not None:
+        return _Finding(type_, FALSE, "Suspended", f"paused before {due.phase} is complete")
+    if refused is not None:
+        return _Finding(
+            type_, FALSE, "NotAccepted", "nothing starts until the manifest is accepted"
+        )
+    when = due.next_attempt_time
+    until = f" until {when:%Y-%m-%dT%H:%M:%SZ}" if when else ""
+    return _Finding(type_, TRUE, "BackingOff", f"{due.phase} waits{until} after {due.last_failure}")
+
+
+def _kl_within_limit(status: RunStatus, spec: RLHFRunSpec) -> _Finding:
+    type_, limit = ConditionType.KL_WITHIN_LIMIT, spec.kl_limit_nats
+    if status.stop is not None and status.stop.reason == KL_LIMIT_EXCEEDED:
+        return _Finding(type_, FALSE, status.stop.reason, status.stop.message)
+    measured = [
+        phase.metrics["klNats"]
+        for phase in status.phases
+        if phase.phase is Phase.PPO and "klNats" in phase.metrics
+    ]
+    if not measured:
+        return _Finding(type_, UNKNOWN, "NotMeasured", "PPO has not measured KL yet")
+    # Without the number, which changes with every step: it stands in the phase's metrics.
+    if measured[-1] <= limit:
+        return _Finding(type_, TRUE, "WithinLimit", f"KL is at most {limit:g} nats per response")
+    return _Finding(type_, FALSE, "AboveLimit", f"KL is above {limit:g} nats per response")
+
+
+def _ended(status: RunStatus) -> Iterator[_Finding]:
+    if status.outcome is None:
+        yield _Finding(ConditionType.SUCCEEDED, UNKNOWN, "Running", "the run has not ended yet")
+        yield _Finding(ConditionType.FINISHED, FALSE, "Running", "the run has not ended yet")
+        return
+    succeeded = TRUE if status.outcome is RunOutcome.COMPLETED else FALSE
+    reason = status.stop.reason if status.stop else "Completed"
+    message = status.stop.message if status.stop else "every phase is complete"
+    yield _Finding(ConditionType.SUCCEEDED, succeeded, reason, message)
+    yield _Finding(ConditionType.FINISHED, TRUE, reason, message)
+
+
+def _printed_phase(status: RunStatus) -> str:
+    if status.outcome is RunOutcome.COMPLETED:
+        return "Succeeded"
+    if status.outcome is not None:
+        return "Stopped" if status.outcome is RunOutcome.STOPPED else "Failed"
+    due = status.due
+    if status.suspend_time is not None:
+        return "Suspended"
+    if due is None or status.start_time is None:
+        return "Pending"
+    return PhaseState.BACKING_OFF.value if due.next_attempt_time else due.phase.value

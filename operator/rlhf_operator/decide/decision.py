@@ -1,0 +1,38 @@
+"""What follows from a look at a run: a status to write, things to do, when to look again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rlhf_operator.api import AttemptKey, RunStatus
+from rlhf_trainer.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class StartAttempt:
+    """Bring an attempt to life; doing it twice must start it once."""
+
+    key: AttemptKey
+    config: TrainingConfig
+
+
+@dataclass(frozen=True)
+class StopAttempt:
+    """Ask an attempt to end; asking twice must not hurry it."""
+
+    key: AttemptKey
+    reason: str
+    grace_seconds: float
+    """What is left of the grace period: at 0 it is to be killed."""
+
+
+Action = StartAttempt | StopAttempt
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome of one pass. The status is written before any action is taken."""
+
+    status: RunStatus
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+    """When to look again even if nothing is seen to change."""

@@ -1,0 +1,58 @@
+"""What follows an attempt that neither completed its phase nor ended the run.
+
+Failures are counted in a row: an attempt that brought a new checkpoint got further, and the count
+begins anew. Interruptions from outside count for nothing and are followed at once.
+"""
+
+from datetime import datetime
+
+from rlhf_operator.api import (
+    AttemptStatus,
+    PhaseState,
+    PhaseStatus,
+    RunOutcome,
+    RunPolicy,
+    StoppedBy,
+    StopStatus,
+)
+from rlhf_operator.decide.backoff import backoff
+from rlhf_operator.decide.outcome import TryAgain
+
+
+def retried(
+    phase: PhaseStatus, attempt: AttemptStatus, verdict: TryAgain, now: datetime
+) -> PhaseStatus:
+    """Return the phase as it waits for its next attempt."""
+    got_further = (phase.checkpoint_step or 0) > (attempt.checkpoint_step_before or 0)
+    failures = 0 if got_further else phase.failures
+    message = f"attempt {attempt.number}: {verdict.message}"
+    if not verdict.counted:
+        return phase.evolve(state=PhaseState.PENDING, failures=failures, last_failure=message)
+    failures += 0 if got_further else 1
+    return phase.evolve(
+        state=PhaseState.BACKING_OFF,
+        failures=failures,
+        last_failure=message,
+        next_attempt_time=now + backoff(failures),
+    )
+
+
+def exhausted(phase: PhaseStatus, policy: RunPolicy, now: datetime) -> StopStatus | None:
+    """Return the end of the run if the phase has failed too often, or None."""
+    if phase.failures <= policy.backoff_limit:
+        return None
+    return StopStatus(
+        outcome=RunOutcome.RETRIES_EXHAUSTED,
+        reason="RetriesExhausted",
+        by=StoppedBy.OPERATOR,
+        message=(
+            f"{phase.phase} failed {phase.failures} times without a new checkpoint, "
+            f"lastly {phase.last_failure}; read its log, "
+            f"or raise spec.runPolicy.backoffLimit={policy.backoff_limit}"
+        ),
+        time=now,
+        iteration=phase.iteration,
+        phase=phase.phase,
+        step=phase.step,
+        certified_step=phase.certified_step,
+    )

@@ -1,0 +1,135 @@
+"""One pass over one run: from what is asked for and what is seen to what is to be done.
+
+Pure, total and deterministic. Each rule stands in a module of its own; here stands only their
+order. Whatever an action depends on is in the status first, so that a crash between any two writes
+converges: an attempt whose start was decided and not carried out is simply started, under the same
+number.
+"""
+
+from datetime import datetime
+from typing import assert_never
+
+from rlhf_operator.api import AttemptStop, PhaseStatus, RLHFRun, RLHFRunSpec, RunStatus
+from rlhf_operator.decide.accept import refusal
+from rlhf_operator.decide.conditions import described
+from rlhf_operator.decide.deadline import deadlines, passed
+from rlhf_operator.decide.decision import Action, Decision, StartAttempt, StopAttempt
+from rlhf_operator.decide.finalise import finished
+from rlhf_operator.decide.hang import hang_time
+from rlhf_operator.decide.observed import Ended, NotStarted, Observed, Running
+from rlhf_operator.decide.progress import recorded
+from rlhf_operator.decide.sequence import begun, visited
+from rlhf_operator.decide.settle import abandoned, settled
+from rlhf_operator.decide.stop import grace_left, kill_time, stop_reason
+from rlhf_operator.decide.suspend import paused, resumed
+
+
+def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
+    """Decide what is to be done about `run`, given what is seen of it at `now`."""
+    if run.status.outcome is not None:
+        return Decision(run.status)
+    now = now.replace(microsecond=0)
+    refused = refusal(run.spec, observed.pools)
+    status = visited(run)
+    if not observed.suspended:
+        status = resumed(status, now)
+    status = _with_what_is_seen(status, observed, run.spec, now)
+    if status.stop is None:
+        status = status.evolve(stop=passed(status, run.spec.run_policy, now))
+    if status.live is not None:
+        status = _with_intent_to_stop(status, status.live, observed, run.spec, now)
+    if refused is not None:
+        status = _without_unstarted(status, observed)
+    if status.live is None:
+        status = _advanced(status, now, suspended=observed.suspended, refused=refused is not None)
+    status = described(status, run.spec, refused, now)
+    actions = tuple(_actions(status, observed, run.spec, now))
+    return Decision(status, actions, _wake_at(status, run.spec, now))
+
+
+def _with_what_is_seen(
+    status: RunStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
+) -> RunStatus:
+    """Take in what is seen of the live attempt."""
+    phase = status.live
+    if phase is None or phase.running is None or phase.live_key is None:
+        return status
+    match observed.execution(phase.live_key):
+        case NotStarted():
+            return status
+        case Running(progress=progress):
+            return status.with_phase(recorded(phase, phase.running, progress, now))
+        case Ended() as ended:
+            return settled(status, phase, ended, spec, now)
+        case never:
+            assert_never(never)
+
+
+def _with_intent_to_stop(
+    status: RunStatus, phase: PhaseStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
+) -> RunStatus:
+    """Record that the live attempt is to end; one that never started is given up instead."""
+    attempt, key = phase.running, phase.live_key
+    if attempt is None or key is None:
+        return status
+    execution = observed.execution(key)
+    reason = stop_reason(
+        status, attempt, execution, spec.run_policy, now, suspended=observed.suspended
+    )
+    if isinstance(execution, NotStarted) and (reason or attempt.stop):
+        return abandoned(status, phase)
+    if reason is None or attempt.stop is not None:
+        return status
+    stop = AttemptStop(reason=reason, time=now)
+    return status.with_phase(phase.evolve(running=attempt.evolve(stop=stop)))
+
+
+def _without_unstarted(status: RunStatus, observed: Observed) -> RunStatus:
+    """Give up an attempt that was decided on and can no longer be placed."""
+    phase = status.live
+    if phase is None or phase.live_key is None:
+        return status
+    unstarted = isinstance(observed.execution(phase.live_key), NotStarted)
+    return abandoned(status, phase) if unstarted else status
+
+
+def _advanced(status: RunStatus, now: datetime, *, suspended: bool, refused: bool) -> RunStatus:
+    """Go on with a run of which nothing is alive: end, pause, wait, or begin the next attempt."""
+    due = status.due
+    if status.stop is not None or due is None:
+        return finished(status, now)
+    if suspended:
+        return paused(status, now)
+    waits = due.next_attempt_time is not None and now < due.next_attempt_time
+    return status if refused or waits else begun(status, due, now)
+
+
+def _actions(
+    status: RunStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
+) -> tuple[Action, ...]:
+    """Return what the live attempt needs: to be started, to be stopped, or nothing."""
+    phase = status.live
+    if phase is None or phase.running is None or phase.live_key is None:
+        return ()
+    key, stop = phase.live_key, phase.running.stop
+    execution = observed.execution(key)
+    if stop is not None:
+        grace = grace_left(stop, spec.run_policy, now)
+        return (StopAttempt(key, stop.reason, grace),)
+    if isinstance(execution, NotStarted):
+        return (StartAttempt(key, spec.training()),)
+    return ()
+
+
+def _wake_at(status: RunStatus, spec: RLHFRunSpec, now: datetime) -> datetime | None:
+    """Return the next moment at which time alone changes what is to be done."""
+    policy, due = spec.run_policy, status.due
+    if status.outcome is not None or due is None:
+        return None
+    times = [deadline.time for deadline in deadlines(status, policy)]
+    times.append(due.next_attempt_time or now)
+    if due.running is not None:
+        times.append(hang_time(due.running, policy) or now)
+        if due.running.stop is not None:
+            times.append(kill_time(due.running.stop, policy))
+    return min((time for time in times if time > now), default=None)

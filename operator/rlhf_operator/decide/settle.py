@@ -1,0 +1,99 @@
+"""What the end of an attempt does to its phase and its run."""
+
+import re
+from datetime import datetime
+from typing import assert_never
+
+from rlhf_operator.api import (
+    PhaseState,
+    PhaseStatus,
+    RLHFRunSpec,
+    RunOutcome,
+    RunStatus,
+    StoppedBy,
+    StopStatus,
+)
+from rlhf_operator.decide.observed import Ended
+from rlhf_operator.decide.outcome import PhaseComplete, RunEnds, TryAgain, describe, judge
+from rlhf_operator.decide.progress import storable, taken
+from rlhf_operator.decide.retry import exhausted, retried
+from rlhf_trainer.contract import Result
+
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
+"""What the API server takes as a condition's reason, and a little less."""
+
+
+def settled(
+    status: RunStatus, phase: PhaseStatus, ended: Ended, spec: RLHFRunSpec, now: datetime
+) -> RunStatus:
+    """Return the status once the live attempt of `phase` has ended.
+
+    A stop that was recorded before stands, whatever the attempt has to say about it.
+    """
+    attempt = phase.running
+    assert attempt is not None  # noqa: S101 -- our own invariant
+    last = _with_result(taken(phase, ended.progress), ended.result).evolve(running=None)
+    stop = status.stop
+    match judge(ended, attempt.stop):
+        case PhaseComplete():
+            done = last.evolve(state=PhaseState.SUCCEEDED, finish_time=now, failures=0)
+            return status.with_phase(done)
+        case RunEnds(outcome=outcome):
+            stop = stop or _stop_by_trainer(last, ended, outcome, spec, now)
+        case TryAgain() as verdict:
+            last = retried(last, attempt, verdict, now)
+            stop = stop or exhausted(last, spec.run_policy, now)
+        case never:
+            assert_never(never)
+    if stop is not None:
+        last = last.evolve(
+            state=_final_state(stop),
+            finish_time=now,
+            next_attempt_time=None,
+            last_failure=f"attempt {attempt.number}: {describe(ended)}",
+        )
+    return status.with_phase(last).evolve(stop=stop)
+
+
+def abandoned(status: RunStatus, phase: PhaseStatus) -> RunStatus:
+    """Return the status without an attempt that was decided on and must not start any more."""
+    return status.with_phase(phase.evolve(state=PhaseState.PENDING, running=None))
+
+
+def _with_result(phase: PhaseStatus, result: Result | None) -> PhaseStatus:
+    if result is None:
+        return phase
+    certified = phase.certified_step if result.certified_step is None else result.certified_step
+    return phase.evolve(
+        step=result.step,
+        certified_step=certified,
+        metrics=storable(result.metrics) or phase.metrics,
+        model_path=result.model_path or phase.model_path,
+    )
+
+
+def _stop_by_trainer(
+    phase: PhaseStatus, ended: Ended, outcome: RunOutcome, spec: RLHFRunSpec, now: datetime
+) -> StopStatus:
+    reason = ended.result.reason if ended.result else ""
+    kl_nats = phase.metrics.get("klNats") if outcome is RunOutcome.STOPPED else None
+    limit_nats = phase.metrics.get("klLimitNats", spec.kl_limit_nats)
+    return StopStatus(
+        outcome=outcome,
+        reason=reason if _REASON.fullmatch(reason) else outcome.value,
+        by=StoppedBy.TRAINER,
+        message=describe(ended),
+        time=now,
+        iteration=phase.iteration,
+        phase=phase.phase,
+        kl_nats=kl_nats,
+        limit_nats=None if kl_nats is None else limit_nats,
+        step=phase.step,
+        certified_step=phase.certified_step,
+    )
+
+
+def _final_state(stop: StopStatus) -> PhaseState:
+    if stop.outcome in (RunOutcome.STOPPED, RunOutcome.DEADLINE_EXCEEDED):
+        return PhaseState.STOPPED
+    return PhaseState.FAILED

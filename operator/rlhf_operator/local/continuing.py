@@ -1,0 +1,89 @@
+"""Whether a workspace's run may go on with today's manifest, and how one begins anew."""
+
+import shutil
+
+from rlhf_operator.api import RLHFRun
+from rlhf_operator.api.changes import forbidden_change
+from rlhf_operator.errors import SpecError, shown
+from rlhf_operator.local.processes import KILL_TIMEOUT_SECONDS, kill_and_wait
+from rlhf_operator.local.store import RunStore
+from rlhf_trainer.contract import Workspace
+
+_FIX = "use another --workspace, or --fresh to begin anew"
+
+
+def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
+    """Return the run to go on with: the workspace's, if it is the one that is wanted, or a new one.
+
+    Raises:
+        SpecError: the workspace belongs to another run, or to other hyper-parameters.
+    """
+    if fresh:
+        _clear(store.workspace)
+    stored = store.load()
+    if stored is None:
+        _check_empty(store.workspace)
+        store.save(wanted)
+        return wanted
+    _check_same(stored, wanted)
+    if stored.status.outcome is not None:
+        return stored
+    changed = stored.spec != wanted.spec
+    generation = stored.metadata.generation + changed
+    run = wanted.model_copy(
+        update={
+            "metadata": stored.metadata.evolve(generation=generation),
+            "status": stored.status,
+        }
+    )
+    if changed:
+        store.save(run)
+    return run
+
+
+def _clear(workspace: Workspace) -> None:
+    """Remove a run and all it made, and nothing else that may lie in the folder."""
+    # An earlier `rlhf run` that was killed may have left its trainer alive.
+    kill_and_wait(workspace.root, KILL_TIMEOUT_SECONDS)
+    for folder in workspace.root.glob("iteration-*"):
+        shutil.rmtree(folder)
+    workspace.report.unlink(missing_ok=True)
+    workspace.run.unlink(missing_ok=True)
+
+
+def _check_empty(workspace: Workspace) -> None:
+    """Results of a run whose state is lost must not be taken for another one's."""
+    if any(workspace.root.glob("iteration-*")):
+        raise SpecError(
+            field="workspace",
+            value=workspace.root,
+            problem="holds phases of a run but no run.json",
+            fix=_FIX,
+        )
+
+
+def _check_same(stored: RLHFRun, wanted: RLHFRun) -> None:
+    if stored.metadata.name != wanted.metadata.name:
+        raise SpecError(
+            field="metadata.name",
+            value=wanted.metadata.name,
+            problem=f"the workspace belongs to {stored.metadata.name}",
+            fix=_FIX,
+        )
+    change = forbidden_change(stored.spec, wanted.spec)
+    if change is not None:
+        raise SpecError(
+            field=change.path,
+            value=change.after,
+            problem=f"the workspace's run began with {shown(change.before)}",
+            fix=_FIX,
+        )
+    due = stored.status.due
+    before, after = stored.spec.placement.processes, wanted.spec.placement.processes
+    if before != after and due is not None and due.attempts:
+        raise SpecError(
+            field="spec.placement.processesPerNode",
+            value=after,
+            problem=f"{due.phase} has begun with {before} and keeps their number",
+            fix=f"use {before} until it is complete",
+        )

@@ -1,0 +1,66 @@
+"""`run.json`: the whole run, spec and status, as the last pass left it.
+
+Written to a temporary file, flushed to the disk and renamed: after a crash at any point it is
+either the old one or the new one.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rlhf_operator.api import RLHFRun
+from rlhf_operator.errors import SpecError
+from rlhf_trainer.contract import Workspace
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The status store of `rlhf run`."""
+
+    workspace: Workspace
+
+    def load(self) -> RLHFRun | None:
+        """Return the workspace's run, or None if it has none.
+
+        Raises:
+            SpecError: the file is not a run.
+        """
+        try:
+            text = self.workspace.run.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            # A newer version may have written fields that this one does not know.
+            return RLHFRun.model_validate_json(text, extra="ignore")
+        except (ValidationError, ValueError) as error:
+            raise SpecError(
+                field="run.json",
+                value=self.workspace.run,
+                problem="not the state of a run",
+                fix="use another --workspace, or --fresh to begin anew",
+            ) from error
+
+    def save(self, run: RLHFRun) -> None:
+        """Replace the workspace's run."""
+        self.workspace.root.mkdir(parents=True, exist_ok=True)
+        tree = run.model_dump(mode="json", by_alias=True)
+        tree["status"] = run.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        write_durably(self.workspace.run, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a file's content so that a crash leaves the old or the new one, and nothing else."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

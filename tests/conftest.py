@@ -1,0 +1,91 @@
+"""What every room shares: which tests this machine can run, and what is said about the others.
+
+RLHF_TEST_REQUIRE=all turns every skip into a failure, so that CI cannot pass by leaving tests out;
+tests marked `gpu` are deselected without a GPU, which is not a skip. RLHF_TEST_NOTES names a file
+to which a summary of both is added, for whoever runs several rooms.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Generator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_REQUIRE = "RLHF_TEST_REQUIRE"
+_NOTES = "RLHF_TEST_NOTES"
+_NOTED = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a misspelt requirement: it would require nothing."""
+    if (value := os.environ.get(_REQUIRE, "")) not in ("", "all"):
+        msg = f"{_REQUIRE}={value}: unknown; use all, or leave it out"
+        raise pytest.UsageError(msg)
+    config.stash[_NOTED] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect `gpu` tests where no GPU answers."""
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu or _gpu_answers():
+        return
+    items[:] = [item for item in items if item not in gpu]
+    config.hook.pytest_deselected(items=gpu)
+    config.stash[_NOTED]["deselected: no GPU answers here"] += len(gpu)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note a skipped test, or fail it where all are required."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _note_skip(item.config, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that skips itself as a whole."""
+    report = yield
+    if report.skipped:
+        _note_skip(collector.config, report)
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, and why."""
+    lines = [f"{count} x {what}" for what, count in sorted(config.stash[_NOTED].items())]
+    if not lines:
+        return
+    terminalreporter.section("left out", sep="-")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if path := os.environ.get(_NOTES):
+        with Path(path).open("a", encoding="utf-8") as notes:
+            notes.writelines(f"{line}\n" for line in lines)
+
+
+def _note_skip(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if os.environ.get(_REQUIRE) == "all":
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: skipped, and {_REQUIRE}=all allows none: {reason}"
+        return
+    config.stash[_NOTED][f"skipped: {reason}"] += 1
+
+
+def _gpu_answers() -> bool:
+    if find_spec("torch") is None:
+        return False
+    import torch  # noqa: PLC0415 - takes seconds, and only tests of GPUs need the answer
+
+    return bool(torch.cuda.is_available())

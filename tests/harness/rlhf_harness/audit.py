@@ -1,0 +1,69 @@
+"""Who asked the API server for what: its audit log, read by tests that count requests."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+"""Verbs that change something."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that the API server has answered."""
+
+    user: str
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    code: int
+    body: Any
+    """What was sent, for resources of rlhf.dev; else None."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it asked for a change."""
+        return self.verb in WRITES
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """The audit log. The server writes a line before it ends the answer, so none is late."""
+
+    path: Path
+
+    def mark(self) -> int:
+        """A place in the log: what follows is what has happened since."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def since(self, mark: int = 0, *, user: str | None = None) -> list[Request]:
+        """The requests after a mark, of one user or of all."""
+        return [one for one in self._read(mark) if user is None or one.user == user]
+
+    def _read(self, mark: int) -> Iterator[Request]:
+        with self.path.open("rb") as log:
+            log.seek(mark)
+            for line in log:
+                if line.endswith(b"\n"):
+                    yield _request(json.loads(line))
+
+
+def _request(event: dict[str, Any]) -> Request:
+    target = event.get("objectRef", {})
+    user = event.get("impersonatedUser", event["user"])
+    return Request(
+        user=user["username"],
+        verb=event["verb"],
+        group=target.get("apiGroup", ""),
+        resource=target.get("resource", ""),
+        subresource=target.get("subresource", ""),
+        namespace=target.get("namespace", ""),
+        name=target.get("name", ""),
+        code=event.get("responseStatus", {}).get("code", 0),
+        body=event.get("requestObject"),
+    )

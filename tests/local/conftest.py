@@ -1,0 +1,105 @@
+"""A workspace, a plan for the stand-in launcher, and a clock that runs faster than the wall's."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from rlhf_operator.api import RLHFRun, RunStatus
+from rlhf_operator.api.manifest import parse_manifest
+from rlhf_operator.cli.drive import drive
+from rlhf_operator.decide import Event
+from rlhf_operator.local import LocalBackend, RunStore, open_run
+from rlhf_operator.local.processes import kill_and_wait
+from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
+
+HERE = Path(__file__).parent
+LAUNCHER = (sys.executable, str(HERE / "fake_launcher.py"))
+
+MANIFEST = """\
+apiVersion: rlhf.dev/v1alpha1
+kind: RLHFRun
+metadata: {name: demo}
+spec:
+  model: {source: base}
+  data:
+    demonstrations: {path: demonstrations.jsonl}
+    comparisons: {path: comparisons.jsonl}
+    prompts: {path: prompts.jsonl}
+"""
+
+
+@dataclass
+class Listener:
+    """Hears what is told, and may do something at every look."""
+
+    told: list[Event] = field(default_factory=list)
+    at_look: Callable[[RunStatus], None] = lambda _: None
+
+    def tell(self, event: Event) -> None:
+        self.told.append(event)
+
+    def show(self, status: RunStatus) -> None:
+        self.at_look(status)
+
+
+@dataclass
+class Bench:
+    """One workspace and what is needed to run something in it."""
+
+    folder: Path
+    speed: float = 100.0
+    """Seconds of the run's clock per second of the wall's."""
+    listener: Listener = field(default_factory=Listener)
+    _start: float = field(default_factory=monotonic)
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.folder / "workspace")
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "rlhfrun.yaml"
+
+    def attempt(self, phase: Phase, number: int = 1) -> AttemptPaths:
+        return self.workspace.attempt(1, phase, number)
+
+    def plan(self, **acts: list[dict[str, Any]]) -> None:
+        named = {name.replace("_", "-"): act for name, act in acts.items()}
+        (self.folder / "plan.json").write_text(json.dumps(named))
+
+    def now(self) -> datetime:
+        elapsed = (monotonic() - self._start) * self.speed
+        return datetime(2026, 11, 24, 12, tzinfo=UTC) + timedelta(seconds=elapsed)
+
+    def backend(self) -> LocalBackend:
+        return LocalBackend(self.workspace, self.folder, LAUNCHER)
+
+    def open(self, *overrides: str, fresh: bool = False) -> RLHFRun:
+        wanted = parse_manifest(MANIFEST, "rlhfrun.yaml", overrides)
+        return open_run(RunStore(self.workspace), wanted, fresh=fresh)
+
+    def drive(self, *overrides: str, backend: LocalBackend | None = None) -> RunStatus:
+        run = self.open(*overrides)
+        return asyncio.run(drive(run, backend or self.backend(), self.listener, self.now))
+
+    def stored(self) -> RLHFRun:
+        run = RunStore(self.workspace).load()
+        assert run is not None
+        return run
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("rlhf_operator.cli.drive.POLL_SECONDS", 0.02)
+    bench = Bench(tmp_path)
+    bench.manifest.write_text(MANIFEST)
+    yield bench
+    kill_and_wait(bench.workspace.root, 10)

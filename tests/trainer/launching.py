@@ -1,0 +1,83 @@
+"""Starting phases through the launcher, as a container or `rlhf run` does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_trainer.contract import AttemptPaths, Phase, Result, Workspace
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A launcher that has ended."""
+
+    code: int
+    paths: AttemptPaths
+    output: str
+
+    @property
+    def result(self) -> Result:
+        return Result.from_json(self.paths.result.read_text(encoding="utf-8"))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        text = self.paths.history.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@dataclass(frozen=True)
+class Launching:
+    """A workspace in which phases are started one after the other."""
+
+    data_root: Path
+    workspace: Path
+    processes: int = 1
+
+    def command(
+        self, phase: Phase, config: dict[str, Any], attempt: int = 1
+    ) -> tuple[list[str], AttemptPaths]:
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        file = self.workspace / f"config-{phase.slug}-{attempt}.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        arguments = [
+            *(phase.slug, f"--config={file}", f"--workspace={self.workspace}"),
+            *(f"--data-root={self.data_root}", f"--attempt={attempt}", "--run-name=toy"),
+            *(f"--processes={self.processes}", "--metrics-port=0", "--grace-seconds=30"),
+        ]
+        paths = Workspace(self.workspace).attempt(1, phase, attempt)
+        return [sys.executable, "-m", "rlhf_trainer.launch", *arguments], paths
+
+    def start(
+        self,
+        phase: Phase,
+        config: dict[str, Any],
+        attempt: int = 1,
+        *,
+        prefix: Sequence[str] = (),
+    ) -> tuple[subprocess.Popen[str], AttemptPaths]:
+        command, paths = self.command(phase, config, attempt)
+        process = subprocess.Popen(
+            [*prefix, *command],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return process, paths
+
+    def run(
+        self,
+        phase: Phase,
+        config: dict[str, Any],
+        attempt: int = 1,
+        *,
+        prefix: Sequence[str] = (),
+    ) -> Ended:
+        process, paths = self.start(phase, config, attempt, prefix=prefix)
+        output, _ = process.communicate()
+        return Ended(process.returncode, paths, output)

@@ -1,0 +1,286 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.data import check
+from rlhf_trainer.data.check import check_data, main
+from rlhf_trainer.errors import PhaseError
+
+Jsonl = Callable[..., Path]
+Document = dict[str, Any]
+
+ANNOTATIONS = [
+    {"annotator": "ann", "choice": "chosen"},
+    {"annotator": "bob", "choice": "chosen"},
+]
+
+
+@pytest.fixture
+def document(jsonl: Jsonl) -> Document:
+    """Return a configuration whose data is sound, 40 records in each set."""
+    jsonl("d.jsonl", *[{"text": f"text {number}"} for number in range(40)])
+    jsonl(
+        "c.jsonl",
+        *[
+            {
+                "prompt": f"p {number}",
+                "chosen": "good",
+                "rejected": "bad",
+                "annotations": ANNOTATIONS,
+            }
+            for number in range(40)
+        ],
+    )
+    jsonl("p.jsonl", *[{"prompt": f"p {number}", "topic": "any"} for number in range(40)])
+    return {
+        "model": {"source": "m"},
+        "data": {
+            "demonstrations": {"path": "d.jsonl"},
+            "comparisons": {
+                "path": "c.jsonl",
+                "minimumAgreement": {"statistic": "PercentAgreement", "atLeast": 0.8},
+            },
+            "prompts": {"path": "p.jsonl"},
+            "heldOut": {"fraction": 0.25},
+        },
+        "evaluation": {"promptCount": 4},
+    }
+
+
+def told(document: Document, data_root: Path) -> list[str]:
+    checked = check_data(TrainingConfig.model_validate(document), data_root)
+    return [str(problem) for problem in checked.problems]
+
+
+def test_sound_data_is_split_and_summarised(document: Document, tmp_path: Path) -> None:
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.problems == []
+    for split in (checked.demonstrations, checked.comparisons, checked.prompts):
+        assert len(split.train) + len(split.held_out) == 40
+        assert 4 <= len(split.held_out) <= 16
+    summary = checked.summary()
+    assert summary["prompts"] == {
+        "train": len(checked.prompts.train),
+        "heldOut": len(checked.prompts.held_out),
+        "format": "prompt, text",
+        "ignoredFields": ["topic"],
+    }
+    assert summary["agreementGate"] == {
+        "statistic": "PercentAgreement",
+        "value": 1.0,
+        "atLeast": 0.8,
+        "passed": True,
+    }
+
+
+def test_held_out_prompts_train_no_reward_model(document: Document, tmp_path: Path) -> None:
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    held_out = {record.prompt for record in checked.prompts.held_out}
+    assert held_out.isdisjoint(record.prompt for record in checked.comparisons.train)
+
+
+def test_held_out_records_come_in_an_order_of_their_own(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    first = check_data(TrainingConfig.model_validate(document), tmp_path).prompts.held_out
+    jsonl("p.jsonl", *[{"prompt": f"p {number}"} for number in reversed(range(40))])
+    again = check_data(TrainingConfig.model_validate(document), tmp_path).prompts.held_out
+    assert [record.prompt for record in first] == [record.prompt for record in again]
+    assert [record.place for record in first] != sorted(record.place for record in first)
+
+
+def test_named_held_out_sets_leave_the_training_sets_whole(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    jsonl("h.jsonl", *[{"prompt": f"other {number}"} for number in range(5)])
+    document["data"]["heldOut"]["prompts"] = {"path": "h.jsonl"}
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.problems == []
+    assert (len(checked.prompts.train), len(checked.prompts.held_out)) == (40, 5)
+
+
+def test_agreement_is_measured_on_all_comparisons(document: Document, tmp_path: Path) -> None:
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.agreement.items == 40
+
+
+def test_problems_of_all_sets_are_told_together(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    jsonl("d.jsonl", {"text": ""})
+    jsonl("c.jsonl", {"chosen": "a"})
+    jsonl("h.jsonl", {"prompt": 3})
+    document["data"]["heldOut"]["prompts"] = {"path": "h.jsonl"}
+    document["data"]["prompts"] = {"path": "missing.jsonl"}
+    assert [line.split("=")[0] for line in told(document, tmp_path)] == [
+        "d.jsonl:1 text",
+        "c.jsonl:1 fields",
+        "spec.data.prompts.path",
+        "h.jsonl:1 prompt",
+    ]
+
+
+def test_too_few_evaluation_prompts_are_a_problem(document: Document, tmp_path: Path) -> None:
+    document["evaluation"]["promptCount"] = 39
+    (line,) = told(document, tmp_path)
+    assert line.startswith("spec.evaluation.promptCount=39: only ")
+    assert line.endswith(
+        " prompts are held out; lower it, raise spec.data.heldOut.fraction, "
+        "or name spec.data.heldOut.prompts"
+    )
+
+
+def test_comparisons_of_one_prompt_cannot_be_split(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "p", "chosen": f"good {n}", "rejected": "bad"} for n in range(9)]
+    jsonl("c.jsonl", *rows)
+    del document["data"]["comparisons"]["minimumAgreement"]
+    assert told(document, tmp_path) == [
+        "spec.data.heldOut.fraction=0.25: holds out all 9 comparisons, which are of one prompt or "
+        "few; lower it, or name spec.data.heldOut.comparisons"
+    ]
+
+
+def test_gate_without_annotations_is_a_problem(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"p {n}", "chosen": "good", "rejected": "bad"} for n in range(9)]
+    jsonl("c.jsonl", *rows)
+    assert told(document, tmp_path) == [
+        "spec.data.comparisons.minimumAgreement.statistic=PercentAgreement: undefined on 0 "
+        "comparisons with two annotators or more; add `annotations` to the comparisons, or remove "
+        "the gate"
+    ]
+
+
+def test_gate_that_is_missed_is_reported_and_no_problem(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    torn = [{"annotator": "ann", "choice": "chosen"}, {"annotator": "bob", "choice": "tie"}]
+    rows = [
+        {"prompt": f"p {n}", "chosen": "good", "rejected": "bad", "annotations": torn}
+        for n in range(9)
+    ]
+    jsonl("c.jsonl", *rows)
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.problems == []
+    assert checked.gate is not None
+    assert not checked.gate.passed
+    assert checked.gate.value == 0.0
+
+
+@pytest.mark.parametrize("phase", ["sft", "rewardModel"])
+def test_model_that_takes_the_place_of_a_phase_must_be_there(
+    document: Document, tmp_path: Path, phase: str
+) -> None:
+    document[phase] = {"from": {"path": "models/x"}}
+    assert told(document, tmp_path) == [
+        f"spec.{phase}.from.path='models/x': holds no model (config.json) below the data root "
+        f"{tmp_path}; name the folder of a model that transformers saved"
+    ]
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "config.json").touch()
+    assert told(document, tmp_path) == []
+
+
+def run_main(
+    document: Document, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, Document]:
+    config = data_root / "config.json"
+    config.write_text(json.dumps(document), "utf-8")
+    code = main(["--config", str(config), "--data-root", str(data_root)])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_command_on_sound_data_exits_0(
+    document: Document, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, output = run_main(document, tmp_path, capsys)
+    assert (code, output["problems"]) == (0, [])
+    assert output["summary"]["agreement"]["items"] == 40
+
+
+def test_command_on_wrong_data_exits_20(
+    document: Document, jsonl: Jsonl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jsonl("d.jsonl", {"text": ""}, {"text": "a"})
+    code, output = run_main(document, tmp_path, capsys)
+    assert code == 20
+    assert output["problems"] == [
+        "d.jsonl:1 text='': is empty; write some text, or remove the record"
+    ]
+    assert output["summary"]["demonstrations"]["format"] == "text, text"
+
+
+def test_command_on_a_wrong_configuration_exits_20(
+    document: Document, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document["seed"] = -1
+    code, output = run_main(document, tmp_path, capsys)
+    assert code == 20
+    assert output == {
+        "problems": [
+            "spec.seed=-1: Input should be greater than or equal to 0; correct it in the manifest"
+        ],
+        "summary": {},
+    }
+
+
+def test_command_without_a_configuration_exits_20(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(tmp_path / "c.json"), "--data-root", str(tmp_path)]) == 20
+    (line,) = json.loads(capsys.readouterr().out)["problems"]
+    assert line == f"--config={tmp_path}/c.json: No such file or directory; name a readable file"
+
+
+def test_command_that_cannot_reach_a_source_exits_1(
+    document: Document,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise PhaseError(
+            "spec.data.prompts.hub='a/b': the hub cannot be reached; check the network"
+        )
+
+    monkeypatch.setattr(check, "check_data", fail)
+    code, output = run_main(document, tmp_path, capsys)
+    assert code == 1
+    assert output["problems"] == [
+        "spec.data.prompts.hub='a/b': the hub cannot be reached; check the network"
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "agreement_command"])
+def test_commands_import_neither_torch_nor_transformers(
+    document: Document, tmp_path: Path, command: str
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(document), "utf-8")
+    arguments = {
+        "check": ["--config", str(config), "--data-root", str(tmp_path)],
+        "agreement_command": [str(tmp_path / "c.jsonl")],
+    }[command]
+    code = (
+        f"import sys; from rlhf_trainer.data.{command} import main; code = main({arguments!r}); "
+        "heavy = {'torch', 'transformers', 'datasets', 'pyarrow'} & sys.modules.keys(); "
+        "sys.exit(f'imports {heavy}' if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,240 @@
+"""Everything that can be known about a run's data without a tokenizer.
+
+`python -m rlhf_trainer.data.check --config FILE --data-root DIR` prints one JSON document for `rlhf
+validate`: `{"problems": [line, …], "summary": {…}}`. It exits with 0, with 20 if there is a
+problem, or with 1 if a source could not be reached. Preparation does the same check before it
+tokenises.
+
+Decided here: what is read, how it is split, which cross-checks are made. That an unmet agreement
+gate ends a run is decided by Preparation; here it is only reported. Imports neither torch nor
+transformers.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from pydantic import ValidationError
+
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.data import AgreementStatistic, DataConfig, DatasetSource, MinimumAgreement
+from rlhf_trainer.contract.outcomes import Outcome
+from rlhf_trainer.data.agreement import Agreement, measure_agreement
+from rlhf_trainer.data.formats import R
+from rlhf_trainer.data.holdout import held_out, holdout_key
+from rlhf_trainer.data.loading import COMPARISONS, DEMONSTRATIONS, PROMPTS, Kind, Loaded, load
+from rlhf_trainer.data.problems import Problem, shortened
+from rlhf_trainer.data.records import Comparison, Demonstration, Prompt
+from rlhf_trainer.errors import PhaseError
+
+
+@dataclass(frozen=True)
+class Split(Generic[R]):
+    """One of the three data sets: what is trained on, and what is held out."""
+
+    train: list[R]
+    held_out: list[R]
+    """Ordered by hash: its first records are a sample, however the file was sorted."""
+    problems: list[Problem]
+    format: str
+    ignored_fields: tuple[str, ...]
+
+    def summary(self) -> dict[str, object]:
+        """Return what people want to know of it."""
+        return {
+            "train": len(self.train),
+            "heldOut": len(self.held_out),
+            "format": self.format,
+            "ignoredFields": list(self.ignored_fields),
+        }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether annotators agree enough to go on."""
+
+    statistic: AgreementStatistic
+    value: float
+    at_least: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value reaches the limit."""
+        return self.value >= self.at_least
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields in camelCase."""
+        return {
+            "statistic": self.statistic.value,
+            "value": self.value,
+            "atLeast": self.at_least,
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """The validated records of a run; to be used only if there are no problems."""
+
+    demonstrations: Split[Demonstration]
+    comparisons: Split[Comparison]
+    prompts: Split[Prompt]
+    agreement: Agreement
+    gate: Gate | None
+    """None without a gate, or where its statistic is undefined."""
+    problems: list[Problem]
+
+    def summary(self) -> dict[str, object]:
+        """Return counts, formats and agreement, as JSON."""
+        return {
+            "demonstrations": self.demonstrations.summary(),
+            "comparisons": self.comparisons.summary(),
+            "prompts": self.prompts.summary(),
+            "agreement": self.agreement.to_json(),
+            "agreementGate": self.gate.to_json() if self.gate else None,
+        }
+
+
+def check_data(config: TrainingConfig, data_root: Path) -> CheckedData:
+    """Read, validate and split the data of `config`, and measure agreement.
+
+    Raises:
+        PhaseError: the hub cannot be reached.
+    """
+    demonstrations = _load_split(DEMONSTRATIONS, config.data, data_root)
+    comparisons = _load_split(COMPARISONS, config.data, data_root)
+    prompts = _load_split(PROMPTS, config.data, data_root)
+    agreement = measure_agreement([*comparisons.train, *comparisons.held_out])
+    gate = _gate(config.data.comparisons.minimum_agreement, agreement)
+    problems = [
+        *_missing_models(config, data_root),
+        *demonstrations.problems,
+        *comparisons.problems,
+        *prompts.problems,
+    ]
+    if not comparisons.problems and gate is None:
+        problems += _undefined_gate(config.data.comparisons.minimum_agreement, agreement)
+    if not prompts.problems:
+        problems += _too_few_prompts(config, len(prompts.held_out))
+    return CheckedData(demonstrations, comparisons, prompts, agreement, gate, problems)
+
+
+def _load_split(kind: Kind[R], data: DataConfig, data_root: Path) -> Split[R]:
+    source: DatasetSource = getattr(data, kind.name)
+    held_out_source: DatasetSource | None = getattr(data.held_out, kind.name)
+    loaded = load(kind, source, f"spec.data.{kind.name}", data_root)
+    if held_out_source is None:
+        return _split_by_hash(kind, loaded, data.held_out.fraction)
+    named = load(kind, held_out_source, f"spec.data.heldOut.{kind.name}", data_root)
+    return Split(
+        loaded.records,
+        sorted(named.records, key=holdout_key),
+        [*loaded.problems, *named.problems],
+        loaded.format,
+        tuple(sorted({*loaded.ignored_fields, *named.ignored_fields})),
+    )
+
+
+def _split_by_hash(kind: Kind[R], loaded: Loaded[R], fraction: float) -> Split[R]:
+    keys = [holdout_key(record) for record in loaded.records]
+    sides = list(zip(loaded.records, held_out(keys, fraction), strict=True))
+    train = [record for record, is_held_out in sides if not is_held_out]
+    kept = sorted((record for record, is_held_out in sides if is_held_out), key=holdout_key)
+    problems = loaded.problems
+    if not problems and not train:
+        problems = [
+            Problem(
+                "spec.data.heldOut.fraction",
+                str(fraction),
+                f"holds out all {len(kept)} {kind.name}, which are of one prompt or few",
+                f"lower it, or name spec.data.heldOut.{kind.name}",
+            )
+        ]
+    return Split(train, kept, problems, loaded.format, loaded.ignored_fields)
+
+
+def _gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Gate | None:
+    value = agreement.value(minimum.statistic) if minimum else None
+    return (
+        None
+        if minimum is None or value is None
+        else Gate(minimum.statistic, value, minimum.at_least)
+    )
+
+
+def _undefined_gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Iterator[Problem]:
+    if minimum is not None:
+        yield Problem(
+            "spec.data.comparisons.minimumAgreement.statistic",
+            minimum.statistic.value,
+            f"undefined on {agreement.items} comparisons with two annotators or more",
+            "add `annotations` to the comparisons, or remove the gate",
+        )
+
+
+def _too_few_prompts(config: TrainingConfig, num_held_out: int) -> Iterator[Problem]:
+    wanted = config.evaluation.prompt_count
+    if num_held_out < wanted:
+        yield Problem(
+            "spec.evaluation.promptCount",
+            str(wanted),
+            f"only {num_held_out} prompts are held out",
+            "lower it, raise spec.data.heldOut.fraction, or name spec.data.heldOut.prompts",
+        )
+
+
+def _missing_models(config: TrainingConfig, data_root: Path) -> Iterator[Problem]:
+    existing = {
+        "spec.sft.from": config.sft.from_,
+        "spec.rewardModel.from": config.reward_model.from_,
+    }
+    for setting, model in existing.items():
+        if model is not None and not (data_root / model.path / "config.json").is_file():
+            yield Problem(
+                f"{setting}.path",
+                shortened(model.path),
+                f"holds no model (config.json) below the data root {data_root}",
+                "name the folder of a model that transformers saved",
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the data that a configuration file names; print what was found as JSON."""
+    parser = argparse.ArgumentParser(prog="rlhf_trainer.data.check", description=main.__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the trainer's JSON file")
+    parser.add_argument("--data-root", type=Path, required=True, help="what paths are relative to")
+    options = parser.parse_args(arguments)
+    problems: list[str]
+    summary: dict[str, object] = {}
+    outcome = Outcome.INVALID
+    try:
+        config = TrainingConfig.model_validate_json(options.config.read_bytes())
+        checked = check_data(config, options.data_root)
+    except ValidationError as error:
+        problems = list(_config_problems(error))
+    except OSError as error:
+        problems = [f"--config={options.config}: {error.strerror}; name a readable file"]
+    except PhaseError as error:
+        problems, outcome = [error.message], error.outcome
+    else:
+        problems, summary = [str(problem) for problem in checked.problems], checked.summary()
+        outcome = Outcome.INVALID if problems else Outcome.COMPLETED
+    json.dump({"problems": problems, "summary": summary}, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+    return outcome.exit_code
+
+
+def _config_problems(error: ValidationError) -> Iterator[str]:
+    for item in error.errors(include_url=False):
+        place = ".".join(["spec", *map(str, item["loc"])])
+        yield str(
+            Problem(place, shortened(item["input"]), item["msg"], "correct it in the manifest")
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Tokenised data sets on disk: flat arrays with offsets, memory-mapped when read.
+
+A file holds all rows one after the other, a second one where each begins: no padding, no pickle,
+and a rank reads only the rows it works on. A folder is there whole or not at all. What the tokens
+are is decided elsewhere.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", np.int32, np.uint8)
+
+
+@dataclass(frozen=True)
+class Ragged(Generic[Scalar]):
+    """Rows of uneven length in one flat array."""
+
+    values: NDArray[Scalar]
+    offsets: NDArray[np.int64]
+    """Where each row begins, and where the last one ends: one more than there are rows."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int] | NDArray[np.generic]], dtype: type[Scalar]) -> Self:
+        """Return `rows` as one flat array of `dtype`."""
+        arrays: list[NDArray[Scalar]] = [np.asarray(row, dtype) for row in rows]
+        offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
+        return cls(np.concatenate([np.zeros(0, dtype), *arrays]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> NDArray[Scalar]:
+        if not 0 <= index < len(self):
+            message = f"row {index} of {len(self)}"
+            raise IndexError(message)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each row."""
+        return np.diff(self.offsets)
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write two files into `folder`, and wait until they are on the disk."""
+        values, offsets = _files(folder, name)
+        _save(values, self.values)
+        _save(offsets, self.offsets)
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Self:
+        """Map what `write` wrote; rows are loaded when they are asked for."""
+        values, offsets = _files(folder, name)
+        return cls(
+            np.load(values, mmap_mode="r", allow_pickle=False),
+            np.load(offsets, allow_pickle=False),
+        )
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.npy", folder / f"{name}-offsets.npy"
+
+
+@dataclass(frozen=True)
+class DemonstrationTokens:
+    """One demonstration."""
+
+    tokens: Tokens
+    response_mask: Mask
+    """True where a token is the policy's to learn; never at the first, which nothing predicts."""
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """One comparison: prompt and response, twice."""
+
+    chosen: Tokens
+    rejected: Tokens
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """One prompt, as tokens and as people and judges read it."""
+
+    tokens: Tokens
+    text: str
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Demonstrations, as tokens."""
+
+    tokens: Ragged[np.int32]
+    response_masks: Ragged[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> DemonstrationTokens:
+        mask = self.response_masks[index].astype(np.bool_)
+        return DemonstrationTokens(self.tokens[index].astype(np.int64), mask)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each demonstration."""
+        return self.tokens.lengths
+
+    def write(self, folder: Path) -> None:
+        """Write `folder` as a whole, in place of what may be there."""
+        _write_folder(folder, {"tokens": self.tokens, "response-mask": self.response_masks})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Map what `write` wrote."""
+        return cls(Ragged.read(folder, "tokens"), Ragged.read(folder, "response-mask"))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Comparisons, as tokens."""
+
+    chosen: Ragged[np.int32]
+    rejected: Ragged[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> PairTokens:
+        return PairTokens(
+            self.chosen[index].astype(np.int64), self.rejected[index].astype(np.int64)
+        )
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of the longer side of each pair."""
+        return np.maximum(self.chosen.lengths, self.rejected.lengths)
+
+    def write(self, folder: Path) -> None:
+        """Write `folder` as a whole, in place of what may be there."""
+        _write_folder(folder, {"chosen": self.chosen, "rejected": self.rejected})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Map what `write` wrote."""
+        return cls(Ragged.read(folder, "chosen"), Ragged.read(folder, "rejected"))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts, as tokens and as UTF-8."""
+
+    tokens: Ragged[np.int32]
+    texts: Ragged[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> PromptTokens:
+        text = self.texts[index].tobytes().decode()
+        return PromptTokens(self.tokens[index].astype(np.int64), text)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each prompt."""
+        return self.tokens.lengths
+
+    def write(self, folder: Path) -> None:
+        """Write `folder` as a whole, in place of what may be there."""
+        _write_folder(folder, {"tokens": self.tokens, "texts": self.texts})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Map what `write` wrote."""
+        return cls(Ragged.read(folder, "tokens"), Ragged.read(folder, "texts"))
+
+
+def _write_folder(folder: Path, columns: Mapping[str, Ragged[np.int32] | Ragged[np.uint8]]) -> None:
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, column in columns.items():
+        column.write(temporary, name)
+    sync_folder(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    sync_folder(folder.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file at `path` as a whole, and wait until it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

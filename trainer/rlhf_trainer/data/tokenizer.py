@@ -1,0 +1,120 @@
+"""Loading a pretrained model's tokenizer and the limits in its configuration; never its weights.
+
+Decided here: whose fault a failure is. What does not exist, or cannot be read, the user must
+change; a hub that does not answer may answer the next attempt.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.data.problems import shortened
+from rlhf_trainer.errors import InvalidError, PhaseError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a model can take in."""
+
+    vocabulary_size: int
+    """Rows of its embedding."""
+    maximum_positions: int | None
+    """Longest sequence, in tokens; None if its configuration names none."""
+
+
+def load_tokenizer(source: str, model: ModelConfig, setting: str) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer of the model at `source`, a folder or hub id.
+
+    `setting` is the model's place in the manifest.
+
+    Raises:
+        InvalidError: there is none, or it cannot be read.
+        PhaseError: the hub does not answer.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and torch with it
+
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, model, setting)
+    return tokenizer
+
+
+def load_limits(source: str, model: ModelConfig, setting: str) -> ModelLimits:
+    """Return the limits of the model at `source`, a folder or hub id.
+
+    Raises:
+        InvalidError: there is no such model, or its configuration cannot be read.
+        PhaseError: the hub does not answer.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415 - seconds, and torch with it
+
+    config = _load(AutoConfig, source, model, setting).get_text_config()
+    return ModelLimits(config.vocab_size, getattr(config, "max_position_embeddings", None))
+
+
+def _load(auto: Any, source: str, model: ModelConfig, setting: str) -> Any:  # noqa: ANN401 - transformers' auto classes share no type
+    try:
+        return auto.from_pretrained(
+            source,
+            revision=model.revision or "main",
+            trust_remote_code=model.trust_remote_code,
+        )
+    except Exception as error:  # tokenizers raises the bare class for a broken file
+        problem = next(iter(str(error).splitlines()), type(error).__name__)
+        if not Path(source).is_dir() and _hub_is_silent(error):
+            raise PhaseError(
+                f"{setting}.source={source!r}: no such folder below the data root, and the hub "
+                "cannot be reached; correct the path, or check the network",
+                reason="HubUnreachable",
+            ) from error
+        raise InvalidError(
+            f"{setting}.source",
+            shortened(source),
+            f"its tokenizer or configuration cannot be loaded: {problem}",
+            "name a folder below the data root, or a hub id",
+        ) from error
+
+
+def _hub_is_silent(error: BaseException) -> bool:
+    """Return whether a request to the hub failed without an answer about what was asked for."""
+    from huggingface_hub.errors import (  # noqa: PLC0415 - comes with transformers
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
+    return any(
+        isinstance(cause, LocalEntryNotFoundError)
+        or (isinstance(cause, HfHubHTTPError) and not isinstance(cause, answers))
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def require_same_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", source: str, model: ModelConfig, setting: str
+) -> None:
+    """Refuse a model whose tokenizer is another than `tokenizer`: it could not read its tokens.
+
+    Raises:
+        InvalidError: the vocabularies differ, or there is no tokenizer at `source`.
+        PhaseError: the hub does not answer.
+    """
+    if load_tokenizer(source, model, setting).get_vocab() != tokenizer.get_vocab():
+        raise InvalidError(
+            f"{setting}.source",
+            shortened(model.source),
+            "its tokenizer is not that of the policy, whose tokens it is to read",
+            "choose a model of the same family",
+        )

@@ -1,0 +1,1 @@
+"""DeepSpeed: start-up, training engines, saving. The only room that knows it."""

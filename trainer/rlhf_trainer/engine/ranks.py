@@ -1,0 +1,96 @@
+"""The processes of a phase: how they start, and what they tell each other."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed
+
+from rlhf_trainer.config.model import Device
+from rlhf_trainer.errors import InvalidError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes what all share."""
+        return self.rank == 0
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Return each value summed over all ranks."""
+        if self.world_size == 1:
+            return [float(value) for value in values]
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        summed: list[float] = tensor.tolist()
+        return summed
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001 - the flag is the message
+        """Return whether the flag is set on any rank."""
+        return self.sums([float(flag)])[0] > 0
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value, by rank, on all ranks."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[T | None] = [None] * self.world_size
+        torch.distributed.all_gather_object(gathered, value)
+        return gathered  # type: ignore[return-value] # every place has been filled
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+
+def start(device: Device) -> Ranks:
+    """Join the process group that torchrun's environment describes.
+
+    Raises:
+        InvalidError: CUDA is asked for and no driver answers.
+    """
+    use_cuda = _use_cuda(device)
+    os.environ["DS_ACCELERATOR"] = "cuda" if use_cuda else "cpu"
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    import deepspeed  # noqa: PLC0415 - it picks its accelerator when it is imported
+
+    if not use_cuda:
+        # DeepSpeed would compile an all-reduce with g++ for a minute, and not start without one.
+        sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    deepspeed.init_distributed(dist_backend="nccl" if use_cuda else "gloo", verbose=False)
+    name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_cuda else "cpu"
+    if use_cuda:
+        torch.cuda.set_device(name)
+    return Ranks(
+        torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.device(name)
+    )
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _use_cuda(device: Device) -> bool:
+    available = torch.cuda.is_available()
+    if device is Device.CUDA and not available:
+        raise InvalidError(
+            "spec.model.device",
+            device.value,
+            "no CUDA driver answers",
+            "use Auto or CPU, or run on a node with a GPU",
+        )
+    return available and device is not Device.CPU

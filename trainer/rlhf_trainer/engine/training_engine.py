@@ -1,0 +1,155 @@
+"""One trained module in a DeepSpeed engine: updates with one gradient reduction each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import deepspeed
+import torch
+from torch import Tensor, nn
+
+from rlhf_trainer.config.base import OptimizerConfig
+from rlhf_trainer.config.deepspeed import DeepSpeedConfig
+from rlhf_trainer.engine.ranks import Ranks
+
+SHARDED_PARAMETERS = 3
+"""ZeRO stage from which parameters are sharded too."""
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a largest learning rate."""
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float
+
+
+class TrainingEngine:
+    """A module, its AdamW and its gradients, sharded as configured."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: Sequence[ParameterGroup],
+        optimizer: OptimizerConfig,
+        sharding: DeepSpeedConfig,
+        ranks: Ranks,
+    ) -> None:
+        self._ranks = ranks
+        self._stage = sharding.zero_stage
+        adamw_groups = [part for group in groups for part in _decay_groups(group, optimizer)]
+        self._learning_rates = [float(part["lr"]) for part in adamw_groups]
+        dtype = next(module.parameters()).dtype
+        self._engine, *_ = deepspeed.initialize(
+            model=module,
+            config=_deepspeed_config(optimizer, sharding, dtype),
+            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes.
+            optimizer=torch.optim.AdamW(
+                adamw_groups,
+                betas=(optimizer.adam_beta1, optimizer.adam_beta2),
+                eps=optimizer.adam_epsilon,
+            ),
+            dist_init_required=False,
+        )
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained module; under ZeRO 3 its parameters are shards outside `gathered`."""
+        module: nn.Module = self._engine.module
+        return module
+
+    @property
+    def largest_learning_rate(self) -> float:
+        """Largest learning rate of the first parameter group."""
+        return self._learning_rates[0]
+
+    def __call__(self, *args: object) -> Any:  # noqa: ANN401 - whatever the module returns
+        """Run the module's forward pass through the engine."""
+        return self._engine(*args)
+
+    def train(self, mode: bool = True) -> None:  # noqa: FBT001, FBT002 - as torch's
+        """Switch dropout and the like on or off."""
+        self._engine.train(mode)
+
+    def update(
+        self,
+        micro_batches: Sequence[M],
+        loss_of: Callable[[M], Tensor],
+        *,
+        learning_rate_factor: float,
+    ) -> float:
+        """Take one optimiser step over this rank's micro-batches; return the global gradient norm.
+
+        `loss_of` returns a sum over the micro-batch divided by the denominator of the whole update,
+        all ranks included. DeepSpeed averages gradients over ranks, hence the factor. Every rank
+        passes the same number of micro-batches (ZeRO 3 gathers parameters in each).
+        """
+        for group, largest in zip(
+            self._engine.optimizer.param_groups, self._learning_rates, strict=True
+        ):
+            group["lr"] = largest * learning_rate_factor
+        with self._one_reduction():
+            for index, micro_batch in enumerate(micro_batches):
+                loss = loss_of(micro_batch) * self._ranks.world_size
+                with self._local_gradients(is_last=index == len(micro_batches) - 1):
+                    self._engine.backward(loss)
+        norm = self._plain_gradient_norm()
+        self._engine.step()
+        engine_norm = self._engine.get_global_grad_norm()
+        return float(engine_norm if engine_norm is not None else norm)
+
+    def _plain_gradient_norm(self) -> float:
+        """Return the gradients' norm where DeepSpeed keeps none: in float32 without ZeRO."""
+        if self._stage:
+            return 0.0
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _one_reduction(self) -> AbstractContextManager[None]:
+        """Under ZeRO 2 and 3, reduce gradients once, when the block ends."""
+        coalesce: AbstractContextManager[None] = (
+            self._engine.coalesce_grad_reduction() if self._stage else nullcontext()
+        )
+        return coalesce
+
+    def _local_gradients(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Without ZeRO, leave the reduction to the last micro-batch."""
+        local: AbstractContextManager[None] = (
+            nullcontext() if self._stage or is_last else self._engine.no_sync()
+        )
+        return local
+
+    @contextmanager
+    def gathered(self) -> Iterator[nn.Module]:
+        """Lend the module with whole parameters, for reading; all ranks enter together."""
+        parameters = list(self.module.parameters())
+        sharded = self._stage >= SHARDED_PARAMETERS
+        with deepspeed.zero.GatheredParameters(parameters, enabled=sharded):
+            yield self.module
+
+
+def _decay_groups(group: ParameterGroup, optimizer: OptimizerConfig) -> Iterator[dict[str, Any]]:
+    """Matrices decay; vectors and biases do not (GPT-3, arXiv:2005.14165, appendix B)."""
+    matrices = [parameter for parameter in group.parameters if parameter.dim() > 1]
+    vectors = [parameter for parameter in group.parameters if parameter.dim() <= 1]
+    for parameters, decay in ((matrices, optimizer.weight_decay), (vectors, 0.0)):
+        if parameters:
+            yield {"params": parameters, "lr": group.learning_rate, "weight_decay": decay}
+
+
+def _deepspeed_config(
+    optimizer: OptimizerConfig, sharding: DeepSpeedConfig, dtype: torch.dtype
+) -> dict[str, Any]:
+    return {
+        # DeepSpeed wants a number; micro-batches are ours, all within one of its steps.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optimizer.maximum_gradient_norm,
+        "zero_optimization": {"stage": sharding.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": dtype is torch.bfloat16},
+        "steps_per_print": 2**62,
+    } | dict(sharding.overrides)

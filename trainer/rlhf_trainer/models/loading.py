@@ -1,0 +1,116 @@
+"""Loading pretrained models: number format, attention kernel, and what cannot be trained here."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from rlhf_trainer.config.model import Attention, DType, ModelConfig
+from rlhf_trainer.errors import InvalidError
+
+LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Settings by which some architectures change logits after the output layer; ours end with it."""
+
+
+def torch_dtype(dtype: DType, device: torch.device) -> torch.dtype:
+    """Return the number format that `dtype` means on `device`."""
+    if dtype is DType.AUTO:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if dtype is DType.BFLOAT16 else torch.float32
+
+
+def attention_implementation(attention: Attention, device: torch.device) -> str:
+    """Return transformers' name of the attention kernel.
+
+    Raises:
+        InvalidError: FlashAttention 2 is asked for where it cannot run.
+    """
+    has_flash = device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None
+    if attention is Attention.FLASH_ATTENTION_2 and not has_flash:
+        raise InvalidError(
+            "spec.model.attention",
+            attention.value,
+            "needs a GPU and the flash-attn package",
+            "use Auto or SDPA, or install the gpu extra",
+        )
+    use_flash = has_flash and attention is not Attention.SDPA
+    return "flash_attention_2" if use_flash else "sdpa"
+
+
+def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device) -> PreTrainedModel:
+    """Return a causal language model in evaluation mode, on `device`.
+
+    Raises:
+        InvalidError: there is no such model, or its architecture cannot be trained here.
+    """
+    lm = _load(AutoModelForCausalLM, source, model, device)
+    for name in LOGIT_TRANSFORMS:
+        value = getattr(lm.config, name, None)
+        if value not in (None, 1, 1.0):
+            raise InvalidError(
+                f"{source}/config.json:{name}",
+                value,
+                "logit transforms are not supported",
+                "choose a model whose logits are those of its output layer",
+            )
+    if model.gradient_checkpointing:
+        lm.gradient_checkpointing_enable({"use_reentrant": False})
+    return lm
+
+
+def load_classifier(
+    source: str | Path, model: ModelConfig, device: torch.device
+) -> PreTrainedModel:
+    """Return a classifier with one label, a trunk and a scalar head, in evaluation mode."""
+    classifier = _load(AutoModelForSequenceClassification, source, model, device, num_labels=1)
+    if model.gradient_checkpointing:
+        classifier.gradient_checkpointing_enable({"use_reentrant": False})
+    return classifier
+
+
+def _load(
+    kind: Any,  # noqa: ANN401 - transformers' auto classes share no type
+    source: str | Path,
+    model: ModelConfig,
+    device: torch.device,
+    **kwargs: object,
+) -> PreTrainedModel:
+    if Path(source).is_dir():
+        _refuse_pickle(Path(source))
+    try:
+        loaded = kind.from_pretrained(
+            source,
+            revision=model.revision or "main",
+            dtype=torch_dtype(model.dtype, device),
+            attn_implementation=attention_implementation(model.attention, device),
+            trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,
+            **kwargs,
+        )
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidError(
+            "model",
+            source,
+            f"cannot be loaded: {problem}",
+            "name a folder below the data root or a hub id with safetensors weights",
+        ) from error
+    placed: PreTrainedModel = loaded.to(device).eval()
+    return placed
+
+
+def _refuse_pickle(folder: Path) -> None:
+    if not list(folder.glob("*.safetensors")) and list(folder.glob("pytorch_model*.bin")):
+        raise InvalidError(
+            "model",
+            folder,
+            "has pickled weights only, which can run code when loaded",
+            "convert them to safetensors",
+        )

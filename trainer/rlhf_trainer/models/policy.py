@@ -1,0 +1,52 @@
+"""The policy: a causal language model that answers with log-probabilities of given tokens.
+
+The reference is the same class, frozen. With a shared trunk it carries the value head too.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+from rlhf_trainer.models.batch import SequenceBatch
+from rlhf_trainer.models.log_probs import selected_log_probs
+
+
+class Policy(nn.Module):
+    """A language model's log-probabilities, and values if it has a value head."""
+
+    def __init__(
+        self, lm: PreTrainedModel, *, temperature: float, value_head: bool = False
+    ) -> None:
+        super().__init__()
+        self.lm = lm
+        self.temperature = temperature
+        self.value_head: nn.Linear | None = None
+        if value_head:
+            like = next(lm.parameters())
+            head = nn.Linear(lm.config.hidden_size, 1, device=like.device, dtype=like.dtype)
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+            self.value_head = head
+
+    @override
+    def forward(self, tokens_BT: Tensor, predict_N: Tensor, target_N: Tensor) -> tuple[Tensor, ...]:
+        """Return (logp_N,), or (logp_N, value_N) with a value head: float32, nats, score units.
+
+        Arguments are those of a `SequenceBatch`. Values are read where the next token is predicted.
+        """
+        trunk = self.lm.base_model(input_ids=tokens_BT, use_cache=False)
+        hidden_NH = trunk.last_hidden_state.flatten(0, 1).index_select(0, predict_N)
+        logp_N = selected_log_probs(
+            hidden_NH, self.lm.get_output_embeddings(), target_N, temperature=self.temperature
+        )
+        if self.value_head is None:
+            return (logp_N,)
+        return logp_N, self.value_head(hidden_NH).squeeze(-1).float()
+
+
+@torch.no_grad()
+def log_probs(policy: nn.Module, batch: SequenceBatch) -> Tensor:
+    """Return the detached log-probabilities of a batch's response tokens, [N] float32, in nats."""
+    logp_N: Tensor = policy(batch.tokens_BT, batch.predict_N, batch.target_N)[0]
+    return logp_N

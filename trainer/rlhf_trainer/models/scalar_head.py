@@ -1,0 +1,81 @@
+"""Networks with one number per position: the reward model and the critic.
+
+Both are sequence classifiers of transformers with one label, so that plain transformers loads what
+is exported. That class has no bias; the affine map that makes demonstrations score 0 with unit
+spread is kept in its config.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from typing_extensions import override
+
+MEAN_KEY, STD_KEY = "rlhf_score_mean", "rlhf_score_std"
+
+
+class ScalarHead(nn.Module):
+    """A trunk and a linear head, read at chosen positions."""
+
+    def __init__(self, classifier: PreTrainedModel, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.dropout = dropout
+
+    @property
+    def head(self) -> nn.Linear:
+        """The linear layer from hidden state to number."""
+        head = self.classifier.score
+        assert isinstance(head, nn.Linear)  # noqa: S101 - what this class of transformers is
+        return head
+
+    @override
+    def forward(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+        """Return the number at each flat position (b * T + t), [N] float32."""
+        trunk = self.classifier.base_model(input_ids=tokens_BT, use_cache=False)
+        hidden_NH = trunk.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
+        if self.dropout:
+            hidden_NH = functional.dropout(hidden_NH, self.dropout, self.training)
+        numbers_N: Tensor = self.head(hidden_NH).squeeze(-1).float()
+        return numbers_N
+
+    @torch.no_grad()
+    def reset_head(self, generator: torch.Generator | None) -> None:
+        """Draw the head from N(0, 1 / (d + 1)), or set it to zero without a generator.
+
+        Source: OpenAI's lm-human-preferences: reward head of standard deviation 1 / sqrt(d + 1),
+        value head 0.
+        """
+        weight = self.head.weight
+        if generator is None:
+            weight.zero_()
+        else:
+            std = (weight.shape[1] + 1) ** -0.5
+            weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+
+
+@dataclass(frozen=True)
+class ScoreNormalisation:
+    """The affine map from raw to normalised scores: (raw - mean) / std."""
+
+    mean: float
+    """Mean raw score of demonstrations: they score 0 (Stiennon et al. 2020, appendix B.1)."""
+    std: float
+    """Standard deviation of raw scores of the comparisons' responses."""
+
+    def apply(self, raw: Tensor) -> Tensor:
+        """Return normalised scores."""
+        return (raw - self.mean) / self.std
+
+    def store(self, classifier: PreTrainedModel) -> None:
+        """Keep the map in the config that is exported with the model."""
+        setattr(classifier.config, MEAN_KEY, self.mean)
+        setattr(classifier.config, STD_KEY, self.std)
+
+    @classmethod
+    def of(cls, classifier: PreTrainedModel) -> "ScoreNormalisation":
+        """Return the map in a model's config; models from elsewhere are taken as they are."""
+        config = classifier.config
+        return cls(float(getattr(config, MEAN_KEY, 0.0)), float(getattr(config, STD_KEY, 1.0)))

@@ -1,0 +1,228 @@
+"""PPO against the reward model, with a KL penalty to the SFT model (InstructGPT, section 3.5).
+
+A step is: collect, ask the guard, learn. Its record says what the policy after `step` updates
+measured, and the update that followed; a last rollout measures, and so certifies, the final policy.
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, assert_never
+
+from rlhf_trainer.algorithms.kl import AdaptiveKLController
+from rlhf_trainer.algorithms.schedule import learning_rate_factor
+from rlhf_trainer.config.ppo import KLController
+from rlhf_trainer.data.order import BatchStream, Tail
+from rlhf_trainer.engine.checkpoints import Checkpoints
+from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.engine.saving import save_model, write_folder
+from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
+from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
+from rlhf_trainer.phases.comparison import Comparison
+from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.ppo_collect import StepMeasurement, collect
+from rlhf_trainer.phases.ppo_networks import Networks
+from rlhf_trainer.phases.ppo_update import Updater, learning_targets
+from rlhf_trainer.phases.supervised import require_finite
+from rlhf_trainer.phases.text import load_tokenizer
+from rlhf_trainer.rollout.experience import Experience
+
+REDUCED_LEARNING_RATE = 0.5
+"""What the guard's ReduceLearningRate multiplies the learning rate with."""
+
+
+def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
+    """Train the policy until its episodes are used up or the guard stops it, and export it."""
+    ppo = _PPO(context, ranks)
+    try:
+        return ppo.run()
+    except DivergedError as error:
+        raise DivergedError(error.message, reason=error.reason, facts=ppo.facts()) from error
+
+
+class _PPO:
+    """The state of one PPO phase, and its loop."""
+
+    def __init__(self, context: PhaseContext, ranks: Ranks) -> None:
+        self.context, self.ranks, self.telemetry = context, ranks, context.telemetry
+        self.config, self.settings = context.config, context.config.ppo
+        prepared = context.prepared()
+        self.tokenizer = load_tokenizer(prepared.tokenizer)
+        self.eos_token = prepared.special_tokens().eos
+        self.prompts = prepared.prompts()
+        self.stream = BatchStream(
+            len(self.prompts),
+            self.settings.rollout_batch_size,
+            seed=self.config.seed,
+            tail=Tail.NEXT_EPOCH,
+        )
+        self.networks = Networks(context, ranks, self.eos_token)
+        self.updater = Updater(
+            self.networks, self.settings, ranks, self.telemetry, self.config.seed
+        )
+        self.comparison = Comparison(context, ranks, self.networks.scorer, self.tokenizer)
+        self.rules, self.guard = GuardRules.from_config(self.config), GuardState()
+        self.checkpoints = Checkpoints(context.paths, self.config.checkpoint.keep_last)
+        self.kl_coefficient = self.settings.kl.coefficient
+        self.learning_rate_scale = 1.0
+        self.step = 0
+
+    def run(self) -> PhaseReport:
+        """Collect, ask the guard, learn; once more without learning; export."""
+        num_steps = self.settings.total_steps
+        self.telemetry.set("total_steps", num_steps)
+        while True:
+            experience = self._collect()
+            measured = self._measure(experience)
+            verdict = self._ask_guard(measured)
+            if verdict.action is Action.STOP:
+                self._stop(verdict.breaches[0], measured)
+            if self.step == num_steps:
+                break
+            self._learn(experience)
+            self._adapt_kl_coefficient(measured.kl_nats)
+            self.step += 1
+            self._checkpoint()
+            self._evaluate()
+            self.telemetry.finish_step(self.step - 1, event=verdict.message)
+            preempted = self.ranks.any(self.context.preemption.requested)
+            self.context.stop_if_preempted(any_rank=preempted, step=self.step)
+        self._export(num_steps)
+        self.telemetry.finish_step(num_steps, event=verdict.message)
+        return self._report(measured)
+
+    def _collect(self) -> Experience:
+        rows = self.stream.next_batch()
+        return collect(
+            self.context,
+            self.networks,
+            [self.prompts[row].tokens for row in rows],
+            self.step,
+            eos_token=self.eos_token,
+            ranks=self.ranks,
+        )
+
+    def _measure(self, experience: Experience) -> StepMeasurement:
+        measured = StepMeasurement.of(experience, self.tokenizer)
+        for name, value in asdict(measured).items():
+            self.telemetry.set(name, value)
+        self.telemetry.set("kl_limit_nats", self.rules.kl.limit_nats)
+        self.telemetry.set("kl_coefficient", self.kl_coefficient)
+        if self.settings.kl.controller is KLController.ADAPTIVE:
+            self.telemetry.set("kl_target_nats", self.settings.kl.target_nats)
+        require_finite("reward", measured.reward_score, self.step)
+        return measured
+
+    def _ask_guard(self, measured: StepMeasurement) -> Verdict:
+        """Hold the measurement against the guard's rules; certify the checkpoint it belongs to."""
+        self.guard, verdict = observe(self.rules, self.guard, self.step, measured.for_guard)
+        if isinstance(verdict, NonFinite):
+            raise DivergedError(verdict.message, reason="NonFinite")
+        for breach in verdict.breaches:
+            labels = {"signal": breach.signal.value, "action": breach.action.value}
+            self.telemetry.increment("guard_breaches", **labels)
+            self.telemetry.note(breach.message)
+        if verdict.within_limit:
+            self.checkpoints.certify(self.step, writes=self.ranks.is_main)
+        self.telemetry.set("certified_step", self.checkpoints.certified_step)
+        if verdict.action is Action.REDUCE_LEARNING_RATE:
+            self.learning_rate_scale *= REDUCED_LEARNING_RATE
+        return verdict
+
+    def _learn(self, experience: Experience) -> None:
+        settings = self.settings
+        factor = self.learning_rate_scale * learning_rate_factor(
+            self.step,
+            settings.total_steps,
+            schedule=settings.schedule,
+            warmup_steps=settings.warmup_steps,
+            final=settings.final_learning_rate_fraction,
+        )
+        with self.telemetry.stage("update"):
+            targets = learning_targets(experience, self.kl_coefficient, settings)
+            self.updater.update(
+                self.step,
+                experience,
+                targets,
+                kl_coefficient=self.kl_coefficient,
+                learning_rate_factor=factor,
+            )
+
+    def _adapt_kl_coefficient(self, kl_nats: float) -> None:
+        kl = self.settings.kl
+        match kl.controller:
+            case KLController.ADAPTIVE:
+                controller = AdaptiveKLController(kl.target_nats, kl.horizon_episodes)
+                self.kl_coefficient = controller.next_coefficient(
+                    self.kl_coefficient, kl_nats, self.settings.rollout_batch_size
+                )
+            case KLController.FIXED:
+                pass
+            case _:
+                assert_never(kl.controller)
+
+    def _checkpoint(self) -> None:
+        is_due = self.step % self.config.checkpoint.every_steps == 0
+        if not is_due and self.step != self.settings.total_steps:
+            return
+        with self.telemetry.stage("checkpoint"), self.networks.policy_engine.gathered():
+            self.checkpoints.write(self.step, self._save_policy, writes=self.ranks.is_main)
+        self.ranks.barrier()
+
+    def _save_policy(self, folder: Path) -> None:
+        save_model(self.networks.policy.lm, self.context.prepared().tokenizer, folder)
+
+    def _evaluate(self) -> None:
+        every = self.config.evaluation.every_steps
+        if every is None or self.step % every:
+            return
+        with self.telemetry.stage("evaluation"), self.networks.sampler() as policy:
+            sft = self.networks.sampler_of(self.networks.reference.lm)
+            result = self.comparison.compare(sft, policy, self.networks.reference_log_probs)
+        self.telemetry.set("win_rate", result.win_rate)
+        self.telemetry.note(f"step {self.step}: win rate against SFT {result.win_rate:.3f}")
+
+    def _stop(self, breach: Breach, measured: StepMeasurement) -> NoReturn:
+        certified = self.checkpoints.certified_step
+        self._export(certified)
+        self.telemetry.finish_step(self.step, event=breach.message)
+        exported = f"the policy of step {certified}" if certified else "the SFT model"
+        raise GuardStopError(
+            f"{breach.message}; exported {exported}, the newest measured inside the limit",
+            reason=breach.reason.value,
+            facts=self.facts(measured, model_path=self.context.paths.model),
+        )
+
+    def _export(self, step: int) -> None:
+        """Export the policy of a checkpoint; step 0 is the SFT model."""
+        source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
+        if self.ranks.is_main:
+            write_folder(
+                self.context.paths.model,
+                lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True),
+            )
+        self.ranks.barrier()
+
+    def facts(
+        self, measured: StepMeasurement | None = None, model_path: Path | None = None
+    ) -> Facts:
+        """Return what is known of the phase when it ends before its time."""
+        metrics = {"klLimitNats": self.rules.kl.limit_nats, "klCoefficient": self.kl_coefficient}
+        return Facts(
+            step=self.step,
+            certified_step=self.checkpoints.certified_step,
+            model_path=model_path,
+            metrics=metrics | (measured.headline() if measured else {}),
+        )
+
+    def _report(self, measured: StepMeasurement) -> PhaseReport:
+        facts = self.facts(measured)
+        return PhaseReport(
+            f"{self.step} steps: reward {measured.reward_score:+.2f}, "
+            f"KL {measured.kl_nats:.2f} nats "
+            f"(limit {self.rules.kl.limit_nats:g})",
+            dict(facts.metrics),
+            step=self.step,
+            model_path=self.context.paths.model,
+            certified_step=self.checkpoints.certified_step,
+        )

@@ -1,0 +1,125 @@
+"""Preparation: what can go wrong with data goes wrong here, before any GPU is held.
+
+Decided here: the order of steps. Records are validated and the annotators' agreement is judged
+before anything is tokenised, and what does not fit the model is refused before anything is written.
+How each step works is decided in `data`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from rlhf_trainer.data.check import CheckedData, check_data
+from rlhf_trainer.data.encoding import Encoder
+from rlhf_trainer.data.fit import require_positions, require_rows
+from rlhf_trainer.data.prepared import PreparedData, PreparedSet, TokenisedSets
+from rlhf_trainer.data.problems import invalid
+from rlhf_trainer.data.special_tokens import choose_special_tokens
+from rlhf_trainer.data.tokenise import (
+    TokenisedSet,
+    tokenise_comparisons,
+    tokenise_demonstrations,
+    tokenise_prompts,
+)
+from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer, require_same_tokenizer
+from rlhf_trainer.errors import GateFailedError
+from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+
+NUM_STEPS = len(PreparedSet) + 2
+"""For progress: reading, one for each set, writing."""
+
+
+def run(context: PhaseContext) -> PhaseReport:
+    """Validate, judge and tokenise the data of a run.
+
+    Raises:
+        InvalidError: the data or the model's tokenizer cannot be used as they are.
+        GateFailedError: annotators agree less than is asked for.
+    """
+    config = context.config
+    context.telemetry.progress(0, NUM_STEPS, "reading and validating the data")
+    checked = check_data(config, context.data_root)
+    if checked.problems:
+        raise invalid(checked.problems)
+    _pass_gate(checked)
+
+    source = context.source(config.model.source)
+    limits = load_limits(source, config.model, "spec.model")
+    tokenizer = load_tokenizer(source, config.model, "spec.model")
+    if config.reward_model.model is not None and config.reward_model.from_ is None:
+        judge = context.source(config.reward_model.model.source)
+        require_same_tokenizer(
+            tokenizer, judge, config.reward_model.model, "spec.rewardModel.model"
+        )
+    special = choose_special_tokens(tokenizer, limits.vocabulary_size, "spec.model.source")
+
+    sets = _tokenise(context, checked, Encoder(tokenizer, special, limits.vocabulary_size))
+    require_rows(config, sets)
+    require_positions(config, sets, limits)
+    context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
+    facts = {"model": {"source": config.model.source}, "data": checked.summary()}
+    PreparedData(context.paths.data).write(sets, tokenizer, special, facts)
+    context.telemetry.progress(NUM_STEPS, NUM_STEPS, "done")
+    return _report(checked, sets)
+
+
+def _pass_gate(checked: CheckedData) -> None:
+    gate, agreement = checked.gate, checked.agreement
+    if gate is not None and not gate.passed:
+        raise GateFailedError(
+            f"spec.data.comparisons.minimumAgreement.atLeast={gate.at_least}: "
+            f"{gate.statistic.value} is {gate.value:.3f} on {agreement.items} comparisons by "
+            f"{agreement.raters} annotators; give them clearer instructions and have the "
+            "comparisons annotated again, or lower the limit",
+            reason="AgreementTooLow",
+        )
+
+
+def _tokenise(context: PhaseContext, checked: CheckedData, encoder: Encoder) -> TokenisedSets:
+    config = context.config
+
+    def beat() -> None:
+        context.telemetry.heartbeat()
+        context.stop_if_preempted(any_rank=context.preemption.requested, step=0)
+
+    demonstrations = partial(
+        tokenise_demonstrations, encoder, maximum_tokens=config.sft.maximum_tokens, heartbeat=beat
+    )
+    longest_pair = config.reward_model.maximum_tokens
+    comparisons = partial(
+        tokenise_comparisons, encoder, maximum_tokens=longest_pair, heartbeat=beat
+    )
+    longest_prompt = config.data.prompts.maximum_tokens
+    prompts = partial(tokenise_prompts, encoder, maximum_tokens=longest_prompt, heartbeat=beat)
+    first, second, third = checked.demonstrations, checked.comparisons, checked.prompts
+    steps: dict[PreparedSet, Callable[[], TokenisedSet]] = {
+        PreparedSet.DEMONSTRATIONS: lambda: demonstrations(first.train),
+        PreparedSet.HELD_OUT_DEMONSTRATIONS: lambda: demonstrations(first.held_out),
+        PreparedSet.COMPARISONS: lambda: comparisons(second.train),
+        PreparedSet.HELD_OUT_COMPARISONS: lambda: comparisons(second.held_out),
+        PreparedSet.PROMPTS: lambda: prompts(third.train),
+        PreparedSet.HELD_OUT_PROMPTS: lambda: prompts(third.held_out),
+    }
+    sets: dict[PreparedSet, TokenisedSet] = {}
+    for number, (which, tokenise) in enumerate(steps.items(), start=1):
+        context.telemetry.progress(number, NUM_STEPS, f"tokenising {which}")
+        sets[which] = tokenise()
+    return sets
+
+
+def _report(checked: CheckedData, sets: TokenisedSets) -> PhaseReport:
+    counts = {
+        "demonstrationCount": len(sets[PreparedSet.DEMONSTRATIONS].data),
+        "comparisonCount": len(sets[PreparedSet.COMPARISONS].data),
+        "promptCount": len(sets[PreparedSet.PROMPTS].data),
+    }
+    agreement = {
+        "percentAgreement": checked.agreement.percent_agreement,
+        "cohenKappa": checked.agreement.cohen_kappa,
+        "fleissKappa": checked.agreement.fleiss_kappa,
+    }
+    measured = {name: value for name, value in agreement.items() if value is not None}
+    demonstrations, comparisons, prompts = counts.values()
+    message = f"{demonstrations} demonstrations, {comparisons} comparisons, {prompts} prompts"
+    if checked.agreement.percent_agreement is not None:
+        message += f"; annotators agree in {checked.agreement.percent_agreement:.1%} of pairs"
+    return PhaseReport(message, {**counts, **measured})

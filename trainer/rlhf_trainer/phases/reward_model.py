@@ -1,0 +1,229 @@
+"""The reward model: Bradley-Terry on comparisons (InstructGPT, equation 1).
+
+It starts from the SFT model with a new head, is read at the last token of prompt and response,
+keeps the weights of its best validation accuracy, and is normalised so that demonstrations score 0
+with unit spread.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_trainer.algorithms.losses import bradley_terry
+from rlhf_trainer.algorithms.statistics import calibration_error
+from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.data.order import BatchStream
+from rlhf_trainer.data.prepared import PreparedData
+from rlhf_trainer.data.step_plan import plan_step
+from rlhf_trainer.data.store import Pairs, PairTokens
+from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.engine.saving import save_model, write_folder
+from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
+from rlhf_trainer.errors import GateFailedError, InvalidError
+from rlhf_trainer.models.batch import collate
+from rlhf_trainer.models.loading import load_classifier
+from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
+from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.supervised import (
+    SupervisedUpdater,
+    UpdateStats,
+    require_finite,
+    total_steps,
+)
+from rlhf_trainer.rollout.scoring import Scorer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well the model orders held-out comparisons."""
+
+    accuracy: float
+    """Share of pairs whose chosen response scores higher; ties count half."""
+    margin: float
+    """Mean score difference, chosen minus rejected, in raw score units."""
+    calibration_error: float
+    """Expected calibration error of P(chosen) = sigmoid(margin)."""
+
+
+def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
+    """Train the reward model, export its best weights, and hold it against its gate."""
+    settings = context.config.reward_model
+    prepared = context.prepared()
+    source, model = _starting_point(context)
+    network = ScalarHead(load_classifier(source, model, ranks.device), dropout=settings.dropout)
+    network.reset_head(torch.Generator().manual_seed(context.config.seed))
+    groups = [ParameterGroup(list(network.parameters()), settings.learning_rate)]
+    engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
+    training = _Training(context, ranks, engine, network)
+    best_step, best = training.run(prepared.pairs(), prepared.held_out_pairs())
+    del engine, network, training
+
+    normalisation = _normalise(context, ranks, prepared)
+    if best.accuracy < settings.minimum_accuracy:
+        raise GateFailedError(
+            f"validation accuracy {best.accuracy:.3f} is below rewardModel.minimumAccuracy="
+            f"{settings.minimum_accuracy}: PPO would optimise noise; look at the comparisons' "
+            "agreement, "
+            "add comparisons, or train longer",
+            reason="AccuracyTooLow",
+        )
+    return PhaseReport(
+        f"orders {best.accuracy:.1%} of {len(prepared.held_out_pairs())} held-out comparisons "
+        "as people do "
+        f"(best at step {best_step})",
+        {
+            "validationAccuracy": best.accuracy,
+            "validationMargin": best.margin / normalisation.std,
+            "calibrationError": best.calibration_error,
+            "scoreMean": normalisation.mean,
+            "scoreStd": normalisation.std,
+        },
+        step=best_step,
+        model_path=context.paths.model,
+    )
+
+
+def _starting_point(context: PhaseContext) -> tuple[str, ModelConfig]:
+    """Return the folder or id of the model to start from, and how to hold it."""
+    own = context.config.reward_model.model
+    if own is None:
+        return str(context.sft_model()), context.config.model
+    return context.source(own.source), own
+
+
+class _Training:
+    """The loop over comparisons, with validation and early stopping."""
+
+    def __init__(
+        self, context: PhaseContext, ranks: Ranks, engine: TrainingEngine, network: ScalarHead
+    ) -> None:
+        self._context = context
+        self._ranks = ranks
+        self._engine = engine
+        self._network = network
+
+    def run(self, train: Pairs, held_out: Pairs) -> tuple[int, Validation]:
+        """Train; return the step and validation of the best weights, which are exported."""
+        settings, telemetry = self._context.config.reward_model, self._context.telemetry
+        num_steps = total_steps(
+            len(train), settings.batch_size, settings.epochs, settings.maximum_steps
+        )
+        updater = SupervisedUpdater(self._engine, settings, self._ranks, telemetry, num_steps)
+        stream = BatchStream(len(train), settings.batch_size, seed=self._context.config.seed)
+        telemetry.set("total_steps", num_steps)
+        best_step, best, stale = 0, self._validate(held_out), 0
+        self._export()
+        for step in range(num_steps):
+            with telemetry.stage("update"):
+                stats = self._update(updater, step, [train[row] for row in stream.next_batch()])
+            telemetry.set("loss", stats.loss, name="reward")
+            last = step + 1 == num_steps
+            if (step + 1) % settings.early_stopping.validate_every_steps == 0 or last:
+                with telemetry.stage("validation"):
+                    current = self._validate(held_out)
+                if current.accuracy > best.accuracy:
+                    best_step, best, stale = step + 1, current, 0
+                    self._export()
+                else:
+                    stale += 1
+            stopping = stale >= settings.early_stopping.patience
+            telemetry.finish_step(step + 1, "early stop: no new best accuracy" if stopping else "")
+            if stopping:
+                break
+            preempted = self._ranks.any(self._context.preemption.requested)
+            self._context.stop_if_preempted(any_rank=preempted, step=step + 1)
+        return best_step, best
+
+    def _update(
+        self, updater: SupervisedUpdater, step: int, pairs: list[PairTokens]
+    ) -> UpdateStats:
+        self._engine.train()
+
+        def loss_of(rows: list[int]) -> Tensor:
+            scores = self._scores([pairs[row] for row in rows])
+            return bradley_terry(scores[: len(rows)], scores[len(rows) :], num_pairs=len(pairs))
+
+        return updater.update(step, [_pair_length(pair) for pair in pairs], loss_of)
+
+    def _scores(self, pairs: list[PairTokens]) -> Tensor:
+        """Return raw scores, all chosen first, then all rejected."""
+        sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        masks = [np.zeros(len(sequence), np.bool_) for sequence in sequences]
+        batch = collate(sequences, masks, self._ranks.device)
+        scores: Tensor = self._engine(batch.tokens_BT, batch.last_B)
+        return scores[: len(sequences)]
+
+    @torch.no_grad()
+    def _validate(self, held_out: Pairs) -> Validation:
+        self._engine.train(mode=False)
+        pairs = [held_out[row] for row in range(len(held_out))]
+        plan = plan_step(
+            [_pair_length(pair) for pair in pairs],
+            budget_tokens=self._context.config.reward_model.tokens_per_micro_batch,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
+        )
+        margins: list[float] = []
+        for rows in plan:
+            scores = self._scores([pairs[row] for row in rows])
+            margins += (scores[: len(rows)] - scores[len(rows) :]).tolist()
+            self._context.telemetry.heartbeat()
+        gathered = np.array([margin for part in self._ranks.gather(margins) for margin in part])
+        require_finite("validation margin", float(gathered.mean()), 0)
+        validation = Validation(
+            float((gathered > 0).mean() + 0.5 * (gathered == 0).mean()),
+            float(gathered.mean()),
+            calibration_error(gathered.tolist()),
+        )
+        self._context.telemetry.set("preference_accuracy", validation.accuracy)
+        self._context.telemetry.set("preference_margin_score", validation.margin)
+        return validation
+
+    def _export(self) -> None:
+        with self._engine.gathered():
+            if self._ranks.is_main:
+                tokenizer = self._context.prepared().tokenizer
+                classifier = self._network.classifier
+                write_folder(
+                    self._context.paths.model,
+                    lambda folder: save_model(classifier, tokenizer, folder),
+                )
+        self._ranks.barrier()
+
+
+def _pair_length(pair: PairTokens) -> int:
+    """Padded tokens that a pair costs: both rows are as wide as the longer."""
+    return 2 * max(len(pair.chosen), len(pair.rejected))
+
+
+def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> ScoreNormalisation:
+    """Measure the best weights' raw scores and store the affine map with the exported model."""
+    folder = context.paths.model
+    classifier = load_classifier(folder, context.config.model, ranks.device)
+    scorer = Scorer(
+        ScalarHead(classifier), context.config.reward_model.tokens_per_micro_batch, ranks
+    )
+    demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
+    mean = float(
+        np.mean(scorer.raw([demonstrations[row].tokens for row in range(len(demonstrations))]))
+    )
+    responses: list[NDArray[np.integer]] = []
+    for row in range(len(pairs)):
+        responses += [pairs[row].chosen, pairs[row].rejected]
+    std = float(np.std(scorer.raw(responses)))
+    if std == 0:
+        raise InvalidError(
+            "data.comparisons", "all responses", "get the same score", "add comparisons that differ"
+        )
+    normalisation = ScoreNormalisation(mean, std)
+    normalisation.store(classifier)
+    if ranks.is_main:
+        write_folder(folder, lambda target: save_model(classifier, prepared.tokenizer, target))
+    ranks.barrier()
+    return normalisation
