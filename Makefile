@@ -1,6 +1,7 @@
 # Two commands matter most: `make run` and `make test`.
 
-PYTHON ?= python3
+# The lock is made for 3.11; newer ones are not tested.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/movie-reviews
@@ -39,11 +40,15 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 
 .PHONY: test
 test: install ## Lint, type-check, verify, and run every test this machine can run
-	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-trainer
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Run the tests that need seconds
 	$(BIN)/python -m pytest tests/unit
+
+.PHONY: test-local
+test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mostly stand-ins
+	$(BIN)/python -m pytest tests/local
 
 .PHONY: test-trainer
 test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks

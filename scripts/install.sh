@@ -7,7 +7,7 @@ venv=$1
 stamp=$2
 python=${PYTHON:-python3}
 
-if [[ ! -x $venv/bin/python ]]; then
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     if ! command -v "$python" >/dev/null; then
         echo "PYTHON=$python: not found; install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2
         exit 1
@@ -28,7 +28,7 @@ fi
 echo "environment: installing the pinned packages into $venv (first time: about 6 GB, some minutes)"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 # Byte code is left to the first import: most of 16,000 modules are never imported.
-"${pip[@]}" install --progress-bar on --no-compile --require-hashes -r requirements/lock.txt
+"${pip[@]}" install --progress-bar on --no-compile --use-pep517 --require-hashes -r requirements/lock.txt
 # Their dependencies are in the lock, hence --no-deps.
 "${pip[@]}" install --progress-bar on --no-compile --no-deps -e . -e examples/movie-reviews
 

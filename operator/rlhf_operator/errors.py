@@ -41,6 +41,10 @@ class WorkspaceInUseError(OperatorError):
     """Another `rlhf run` works in the workspace: the user waits or takes another one."""
 
 
+class WorkspaceError(OperatorError):
+    """The workspace cannot be written: the user makes room, sets rights or takes another one."""
+
+
 class TrainerError(OperatorError):
     """A command of the trainer failed unexpectedly: the user reads what it printed."""
 

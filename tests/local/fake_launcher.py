@@ -3,7 +3,7 @@
 What an attempt does stands in `plan.json` of the data root: phase -> list of acts, one per attempt,
 the last one for all further attempts; without a plan it completes. An act:
 
-    {"exit": 0, "steps": 3, "checkpoint": 2, "wait": true, "deaf": true, "ranks": 1, "result": {...}}
+    {"exit": 0, "steps": 3, "checkpoint": 2, "wait": true, "deaf": true, "ranks": 1, "result": {}}
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     stopped = listen(deaf=act.get("deaf", False))
     for _ in range(act.get("ranks", 0)):
         # As torchrun does: each rank in a session of its own.
-        subprocess.Popen([sys.executable, "-c", RANK], start_new_session=True)  # noqa: S603
+        subprocess.Popen([sys.executable, "-c", RANK], start_new_session=True)
     work(paths, act)
     if act.get("wait"):
         stopped.wait()

@@ -1,5 +1,6 @@
 """`rlhf run` with the stand-in launcher, for tests that need a process of its own."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -21,4 +22,7 @@ def main(file: Path, workspace: Path) -> int:
 
 
 if __name__ == "__main__":
+    # A shell's background job ignores the first, nohup the second.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -108,7 +108,7 @@ def interrupt_in(phase: Phase, backend: LocalBackend, bench: Any) -> None:
 
     def look(status: RunStatus) -> None:
         live = status.live
-        if live and live.phase is phase and bench.attempt(phase).progress.exists():
+        if live and live.key.phase is phase and bench.attempt(phase).progress.exists():
             backend.suspended = True
 
     bench.listener.at_look = look
@@ -127,6 +127,16 @@ def test_drive_interrupted_pauses_and_goes_on_later(bench: Any) -> None:
     status = bench.drive()
     assert status.outcome is RunOutcome.COMPLETED
     assert [phase.attempts for phase in status.phases] == [1, 1, 1, 2, 1]
+
+
+def test_drive_ignored_signal_stays_ignored(bench: Any) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    bench.listener.at_look = lambda _: os.kill(os.getpid(), signal.SIGHUP)
+    try:
+        status = bench.drive("spec.sft.from.path=a", "spec.rewardModel.from.path=b")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert status.outcome is RunOutcome.COMPLETED
 
 
 def test_drive_deaf_launcher_is_killed_after_the_grace_period(bench: Any) -> None:

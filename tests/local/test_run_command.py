@@ -25,9 +25,9 @@ Run = Callable[..., int]
 def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`rlhf run` in this process, its report a stand-in."""
 
-    def report(_: str, root: str) -> str:
+    def report(module: str, root: str) -> subprocess.CompletedProcess[str]:
         Workspace(Path(root)).report.write_text("<html>")
-        return ""
+        return subprocess.CompletedProcess([module], 0)
 
     monkeypatch.setattr("rlhf_operator.cli.run.capture", report)
 
@@ -79,7 +79,7 @@ def test_run_other_hyper_parameters_are_refused(run: Run, bench: Any) -> None:
 
 def test_run_other_name_is_refused(run: Run) -> None:
     assert run() == 0
-    with pytest.raises(SpecError, match="metadata.name=other: the workspace belongs to demo"):
+    with pytest.raises(SpecError, match=r"metadata\.name=other: the workspace belongs to demo"):
         run("metadata.name=other")
 
 
@@ -112,6 +112,17 @@ def test_run_changed_policy_goes_on_with_a_new_generation(run: Run, bench: Any) 
     assert bench.stored().metadata.generation == 2
     assert bench.stored().status.observed_generation == 2
     assert bench.stored().spec.guard.kl.limit_nats == 9
+
+
+def test_run_other_number_of_processes_within_a_phase_is_refused(run: Run, bench: Any) -> None:
+    bench.plan(sft=[{"wait": True}])
+    backend = bench.backend()
+    bench.listener.at_look = lambda status: setattr(
+        backend, "suspended", status.phases[1].attempts == 1
+    )
+    bench.drive(backend=backend)
+    with pytest.raises(SpecError, match="SFT has begun with 1 and keeps their number"):
+        run("spec.placement.processesPerNode=2")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +229,6 @@ def test_run_killed_and_repeated_adopts_what_is_alive(
 
     bench.listener.at_look = look
     status = bench.drive(backend=backend)
-    assert live[0].live_key == (1, Phase.SFT, 1)
+    assert live[0].key == (1, Phase.SFT, 1)
     assert [phase.attempts for phase in status.phases] == [1, 1, 0, 0, 0]
     assert bench.attempt(Phase.SFT).result.exists()

@@ -77,7 +77,7 @@ def _make_model(folder: Path) -> None:
     vocabulary = {
         word: index for index, word in enumerate((*SPECIAL, *PLEASANT, *UNPLEASANT, *NEUTRAL))
     }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="the"))  # noqa: S106 - a word
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="the"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

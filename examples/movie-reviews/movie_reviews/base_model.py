@@ -43,13 +43,13 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     intermediate_size: int = 352
-    steps: int = 1200
+    steps: int = 3000
     windows_per_step: int = 8
     window: int = 128
     """Tokens that one row predicts; texts follow one another, each between BOS and EOS."""
     longest_sequence: int = 64
     """Tokens, with BOS and EOS."""
-    learning_rate: float = 8e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.1
     warmup_steps: int = 50
     dropout: float = 0.05
@@ -85,12 +85,8 @@ def read_texts(source: Path) -> Texts:
 
 
 def new_model(recipe: Recipe) -> LlamaForCausalLM:
-    """Make the model with random weights and tied embeddings, in float32.
-
-    Linear weights start with variance 1 / hidden size, so that blocks are heard from the first
-    step; embeddings start smaller, as they are the output layer as well.
-    """
-    model = LlamaForCausalLM(
+    """Make the model with random weights and tied embeddings, in float32."""
+    return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=recipe.vocabulary_size,
             hidden_size=recipe.hidden_size,
@@ -105,11 +101,6 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
             eos_token_id=EOS,
         )
     )
-    for name, weight in model.named_parameters():
-        if weight.dim() > 1:
-            fan_in = recipe.hidden_size if "embed" not in name else 8 * recipe.hidden_size
-            nn.init.normal_(weight, std=fan_in**-0.5)
-    return model
 
 
 def add_dropout(model: LlamaForCausalLM, rate: float) -> None:

@@ -7,7 +7,6 @@ What was built by the same code before is checked and used again.
 import argparse
 import hashlib
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +18,18 @@ from rich.progress import track
 from rich.table import Table
 
 from movie_reviews import EXAMPLE_ROOT
-from movie_reviews.comparisons import Choice, Comparison, annotate, make_pairs, swap_half
+from movie_reviews.comparisons import (
+    Choice,
+    Comparison,
+    compare,
+    pairs_across_batches,
+    pairs_within_batches,
+    swap_half,
+)
 from movie_reviews.corpus import MOVIES, Snippet, Split, read_corpus, without_copies
 from movie_reviews.errors import ExampleError, report
 from movie_reviews.fetch import MEMBER_SHA256, fetch, sha256_of
+from movie_reviews.ordering import shuffle_key
 from movie_reviews.profanity import is_profane
 from movie_reviews.prompts import openings
 
@@ -35,9 +42,9 @@ WORDS_RANGE = range(4, 41)
 LEAST_DEMONSTRATION_WORDS = 8
 """Shorter snippets teach the policy little but to stop at once."""
 
-USES_PER_TRAINING_SNIPPET = 4
-USES_PER_HELD_OUT_SNIPPET = 1
-"""How many comparisons one snippet may enter: held-out pairs are independent of each other."""
+TRAINING_USES = 2
+HELD_OUT_USES = 1
+"""How many comparisons of each kind, within and across batches, one snippet may enter."""
 
 SWAPPED_NAME = "comparisons-swapped.jsonl"
 RECORD_NAME = "build.json"
@@ -70,7 +77,7 @@ class BuiltFile:
 
 def scattered(snippets: Iterable[Snippet]) -> list[Snippet]:
     """Order snippets by a hash: the source is sorted by polarity, and a prefix must be fair."""
-    return sorted(snippets, key=lambda snippet: zlib.crc32(snippet.text.encode()))
+    return sorted(snippets, key=lambda snippet: shuffle_key(SEED, snippet.text))
 
 
 def usable(snippets: Iterable[Snippet]) -> list[Snippet]:
@@ -100,11 +107,12 @@ def comparison_record(comparison: Comparison) -> Record:
     return asdict(comparison)
 
 
-def comparisons_of(snippets: Iterable[Snippet], *, uses_per_snippet: int) -> list[Comparison]:
-    """Pair snippets within their batches and read their raters' choices."""
-    pairs = make_pairs(snippets, uses_per_snippet=uses_per_snippet, seed=SEED)
-    compared = [annotate(better, worse) for better, worse in pairs]
-    return sorted(compared, key=lambda pair: zlib.crc32((pair.chosen + pair.rejected).encode()))
+def comparisons_of(snippets: Sequence[Snippet], *, uses: int) -> list[Comparison]:
+    """Pair snippets within their batches (annotated) and across them, in a mixed order."""
+    within = pairs_within_batches(snippets, uses_per_snippet=uses, seed=SEED)
+    across = pairs_across_batches(snippets, rounds=uses, seed=SEED)
+    compared = [compare(better, worse) for better, worse in (*within, *across)]
+    return sorted(compared, key=lambda pair: shuffle_key(SEED, pair.chosen, pair.rejected))
 
 
 def make_records(movies: list[Snippet], *, swapped: bool) -> dict[str, list[Record]]:
@@ -112,8 +120,8 @@ def make_records(movies: list[Snippet], *, swapped: bool) -> dict[str, list[Reco
     train = in_splits(movies, Split.TRAIN)
     held_out = in_splits(movies, Split.VALIDATION, Split.TEST)
     test = in_splits(movies, Split.TEST)
-    pairs = comparisons_of(train, uses_per_snippet=USES_PER_TRAINING_SNIPPET)
-    held_out_pairs = comparisons_of(held_out, uses_per_snippet=USES_PER_HELD_OUT_SNIPPET)
+    pairs = comparisons_of(train, uses=TRAINING_USES)
+    held_out_pairs = comparisons_of(held_out, uses=HELD_OUT_USES)
     held_out_prompts = openings([snippet.text for snippet in test])
     prompts = [p for p in openings([s.text for s in train]) if p not in set(held_out_prompts)]
     judge = in_splits(movies, Split.JUDGE)
@@ -136,8 +144,9 @@ def describe(records: list[Record]) -> str:
     if "annotations" in records[0]:
         choices = Counter(a["choice"] for record in records for a in record["annotations"])
         share = {choice: choices[choice] / choices.total() for choice in Choice}
+        annotated = sum(bool(record["annotations"]) for record in records)
         return (
-            f"{choices.total() / len(records):.1f} annotators each; choices: "
+            f"{annotated:,} annotated by {choices.total() / annotated:.1f} raters each: "
             f"{share[Choice.CHOSEN]:.1%} chosen, {share[Choice.REJECTED]:.1%} rejected, "
             f"{share[Choice.TIE]:.1%} tie"
         )
@@ -159,7 +168,7 @@ def write_records(path: Path, records: list[Record]) -> BuiltFile:
 def recipe_sha256() -> str:
     """Identify the source and the code that decides the files' content."""
     digest = hashlib.sha256(MEMBER_SHA256.encode())
-    for module in ("build", "comparisons", "corpus", "profanity", "prompts"):
+    for module in ("build", "comparisons", "corpus", "ordering", "profanity", "prompts"):
         digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
     return digest.hexdigest()
 

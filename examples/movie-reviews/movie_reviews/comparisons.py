@@ -1,11 +1,12 @@
-"""Turn rated snippets into comparisons whose annotators are real.
+"""Turn rated snippets into comparisons: by the same raters where that is known, else by means.
 
-A rater compared two snippets only if the same person rated both. That is known within a batch, so
-pairs are made within batches: each annotator's choice is the sign of the difference of that
-person's two ratings. `chosen` is the snippet with the higher mean.
+A rater compared two snippets only if the same person rated both, which is known within a batch of
+30 items. Those comparisons carry annotations: each person's choice is the sign of the difference of
+that person's two ratings. The file is sorted by polarity, though, so that within a batch a snippet
+meets its like; the pairs that tell praise from blame lie across batches. Those are ordered by the
+means of two panels and carry no annotations, as nobody rated both sides.
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from enum import StrEnum
 from itertools import combinations, groupby
 
 from movie_reviews.corpus import Snippet
+from movie_reviews.ordering import shuffle_key
 
 MINIMUM_DIFFERENCE = 1.0
 """Least difference of two means, in rating points: below it raters agree little (kappa < 0.6)."""
@@ -36,46 +38,77 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two snippets, the better one first, and what each rater of their batch chose."""
+    """Two snippets, the one with the higher mean first, and the choices of those who rated both."""
 
     chosen: str
     rejected: str
     annotations: tuple[Annotation, ...]
 
 
-def make_pairs(
+def pairs_within_batches(
     snippets: Iterable[Snippet], *, uses_per_snippet: int, seed: int
 ) -> Iterator[tuple[Snippet, Snippet]]:
-    """Yield (better, worse) pairs within batches, no snippet in more than `uses_per_snippet`.
+    """Yield (better, worse) pairs of one batch each, no snippet more often than allowed.
 
-    Candidates are visited in the order of a hash, so the choice among them follows neither the
-    position in the file nor the size of the difference.
+    Candidates are visited in a hashed order, so the choice among them follows neither the position
+    in the file nor the size of the difference.
     """
     by_batch = sorted(snippets, key=lambda snippet: (snippet.batch, snippet.id))
     for _batch, members in groupby(by_batch, key=lambda snippet: snippet.batch):
         uses: Counter[str] = Counter()
         for first, second in sorted(
-            combinations(members, 2),
-            key=lambda pair: zlib.crc32(f"{seed}:{pair[0].id}:{pair[1].id}".encode()),
+            combinations(members, 2), key=lambda pair: shuffle_key(seed, pair[0].id, pair[1].id)
         ):
-            if abs(first.mean - second.mean) < MINIMUM_DIFFERENCE:
+            if not far_apart(first, second):
                 continue
             if max(uses[first.id], uses[second.id]) >= uses_per_snippet:
                 continue
             uses.update((first.id, second.id))
-            yield (first, second) if first.mean > second.mean else (second, first)
+            yield better_first(first, second)
 
 
-def annotate(better: Snippet, worse: Snippet) -> Comparison:
-    """Read each rater's choice from the two rating lists, column by column."""
+def pairs_across_batches(
+    snippets: Iterable[Snippet], *, rounds: int, seed: int
+) -> Iterator[tuple[Snippet, Snippet]]:
+    """Yield (better, worse) pairs of two batches each, no snippet more than once in a round."""
+    everything = list(snippets)
+    seen: set[tuple[str, str]] = set()
+    for number in range(rounds):
+        mixed = sorted(everything, key=lambda item: shuffle_key(seed, number, item.id))
+        for first, second in zip(mixed[::2], mixed[1::2], strict=False):
+            if first.batch == second.batch or not far_apart(first, second):
+                continue
+            better, worse = better_first(first, second)
+            if (better.id, worse.id) not in seen:
+                seen.add((better.id, worse.id))
+                yield better, worse
+
+
+def far_apart(first: Snippet, second: Snippet) -> bool:
+    """Return whether the means differ enough for the order to be worth learning."""
+    return abs(first.mean - second.mean) >= MINIMUM_DIFFERENCE
+
+
+def better_first(first: Snippet, second: Snippet) -> tuple[Snippet, Snippet]:
+    """Put the snippet with the higher mean rating first."""
+    return (first, second) if first.mean > second.mean else (second, first)
+
+
+def compare(better: Snippet, worse: Snippet) -> Comparison:
+    """Make a comparison, with the choices of everybody who is known to have rated both sides."""
+    annotations = annotate(better, worse) if better.batch == worse.batch else ()
+    return Comparison(better.text, worse.text, annotations)
+
+
+def annotate(better: Snippet, worse: Snippet) -> tuple[Annotation, ...]:
+    """Read each rater's choice from the rating lists of one batch, column by column."""
     if better.batch != worse.batch or len(better.ratings) != len(worse.ratings):
         message = f"snippets {better.id} and {worse.id} were not rated by the same people"
         raise ValueError(message)
-    annotations = tuple(
+    return tuple(
         Annotation(f"b{better.batch:03d}-r{column:02d}", _choice(high, low))
         for column, (high, low) in enumerate(zip(better.ratings, worse.ratings, strict=True))
     )
-    return Comparison(better.text, worse.text, annotations)
 
 
 def _choice(better_rating: int, worse_rating: int) -> Choice:
@@ -90,9 +123,7 @@ def swap_half(comparisons: Sequence[Comparison], *, seed: int) -> list[Compariso
     A negative control: agreement between annotators stays what it was, while the labels no longer
     say which text is better.
     """
-    ranked = sorted(
-        range(len(comparisons)), key=lambda index: zlib.crc32(f"swap:{seed}:{index}".encode())
-    )
+    ranked = sorted(range(len(comparisons)), key=lambda index: shuffle_key("swap", seed, index))
     swapped = set(ranked[: len(comparisons) // 2])
     return [
         replace(item, chosen=item.rejected, rejected=item.chosen) if index in swapped else item

@@ -1,6 +1,6 @@
 """Cut whole-word openings off snippets: the prompts that the policy continues."""
 
-import zlib
+from movie_reviews.ordering import shuffle_key
 
 OPENING_WORDS = (3, 4, 5)
 """Lengths of an opening, in words; which one a snippet gets follows a hash of its text."""
@@ -12,7 +12,7 @@ LEAST_REMAINING_WORDS = 6
 def opening_of(text: str) -> str | None:
     """Return the first three to five words, or None where the snippet is too short for one."""
     words = text.split()
-    length = OPENING_WORDS[zlib.crc32(text.encode()) % len(OPENING_WORDS)]
+    length = OPENING_WORDS[shuffle_key(text)[0] % len(OPENING_WORDS)]
     if len(words) < length + LEAST_REMAINING_WORDS:
         return None
     return " ".join(words[:length])

@@ -52,7 +52,7 @@ def parse_manifest(text: str, name: str, overrides: Sequence[str] = ()) -> RLHFR
         raise InvalidManifestError([problem])
     applied = apply_overrides(document.tree, overrides)
     try:
-        # Enums and the like are text in JSON even in strict mode, and text stays apart from numbers.
+        # Strict about numbers and text; in JSON, choices are text even so.
         return RLHFRun.model_validate_json(
             _json(document), strict=True, by_alias=True, by_name=False
         )

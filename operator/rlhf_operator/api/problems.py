@@ -87,7 +87,9 @@ def _suggestion(name: str, known: Sequence[str], root: Model) -> str:
     folded = name.lower().replace("_", "").replace("-", "")
     if close := difflib.get_close_matches(folded, lowered, n=1, cutoff=0.6):
         return f"did you mean {lowered[close[0]]}?"
-    elsewhere = [".".join(path) for path, field in walk(root) if field.name == name]
+    # Nobody writes a status by hand.
+    elsewhere = [".".join(path) for path, _ in walk(root) if path[-1] == name]
+    elsewhere = [path for path in elsewhere if not path.startswith("status.")]
     if elsewhere:
         return f"did you mean {in_words(elsewhere[:3])}?"
     more = ", …" if len(known) > LISTED_NAMES else ""
@@ -159,6 +161,7 @@ _EXPLAINED: Mapping[str, Callable[[ErrorDetails, str], tuple[str, str]]] = {
         f"has {len(str(error['input']))} characters",
         f"use at most {error['ctx']['max_length']}",
     ),
+    "too_long": lambda _, wanted: ("too many entries", f"use {wanted}"),
     "string_pattern_mismatch": lambda error, wanted: (
         f"does not match {error['ctx']['pattern']}",
         f"use {wanted} of that form",

@@ -4,7 +4,7 @@ What the fields mean is said here; when they change is decided in `decide`.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -159,12 +159,13 @@ class PhaseStatus(ApiModel):
         """Which phase of which iteration this is."""
         return PhaseKey(self.iteration, self.phase)
 
-    @property
-    def live_key(self) -> AttemptKey | None:
-        """Name of the live attempt."""
-        if self.running is None:
-            return None
-        return AttemptKey(self.iteration, self.phase, self.running.number)
+
+class LiveAttempt(NamedTuple):
+    """The live attempt of a run, with its phase and name."""
+
+    phase: PhaseStatus
+    attempt: AttemptStatus
+    key: AttemptKey
 
 
 class StoppedBy(StrEnum):
@@ -228,9 +229,13 @@ class RunStatus(ApiModel):
     """Phases in the order in which they run, keyed by iteration and phase."""
 
     @property
-    def live(self) -> PhaseStatus | None:
-        """The phase with a live attempt: there is never more than one."""
-        return next((phase for phase in self.phases if phase.running is not None), None)
+    def live(self) -> LiveAttempt | None:
+        """The live attempt: there is never more than one."""
+        for phase in self.phases:
+            if phase.running is not None:
+                key = AttemptKey(phase.iteration, phase.phase, phase.running.number)
+                return LiveAttempt(phase, phase.running, key)
+        return None
 
     @property
     def due(self) -> PhaseStatus | None:

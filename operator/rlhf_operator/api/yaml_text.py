@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from io import StringIO
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from rlhf_operator.errors import InvalidManifestError, SpecError
 
@@ -38,8 +39,6 @@ class Document:
             if isinstance(node, CommentedMap) and step in node and node.lc.data:
                 # An overriding `--set` may have added the key: it has no line of its own.
                 line = node.lc.data[step][0] + 1 if step in node.lc.data else line
-            elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
-                line = node.lc.item(step)[0] + 1
             else:
                 break
             node = node[step]
@@ -58,13 +57,13 @@ def parse_document(text: str, name: str) -> Document:
         raise InvalidManifestError([_duplicate(error, name)]) from error
     except MarkedYAMLError as error:
         raise InvalidManifestError([_syntax(error, name)]) from error
-    except (YAMLError, UnicodeError) as error:
-        message = " ".join(str(error).split())
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
         problem = SpecError(
             field="manifest",
-            problem=f"not YAML ({message})",
-            fix="save it as UTF-8 text",
-            place=name,
+            problem="not YAML (a control character)",
+            fix="remove it",
+            place=f"{name}:{line}",
         )
         raise InvalidManifestError([problem]) from error
 

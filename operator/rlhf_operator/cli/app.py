@@ -63,7 +63,7 @@ def run(
 @app.command()
 def validate(file: Manifest, overrides: Overrides = None) -> None:
     """Check a manifest and the data it names, every record; print each problem on a line."""
-    validate_manifest(file, overrides or ())
+    raise typer.Exit(validate_manifest(file, overrides or ()))
 
 
 @app.command()

@@ -19,13 +19,15 @@ LINE_INTERVAL = timedelta(seconds=10)
 """Least time between two lines about the same phase."""
 
 HEADLINES = {
-    "klNats": "kl_nats",
-    "rewardScore": "reward_score",
-    "entropyNatsPerToken": "entropy_nats_per_token",
-    "preferenceAccuracy": "preference_accuracy",
-    "winRate": "win_rate",
+    'loss{name="sft"}': "loss",
+    'loss{name="reward"}': "loss",
+    "kl_nats": "kl_nats",
+    "reward_score": "reward_score",
+    "entropy_nats_per_token": "entropy_nats_per_token",
+    "preference_accuracy": "preference_accuracy",
+    "win_rate": "win_rate",
 }
-"""Metrics worth a place in a line, and their names there."""
+"""Measurements worth a place in a line, and their names there."""
 
 
 class Lines:
@@ -56,9 +58,9 @@ class Lines:
             return
         pairs = [f"step={sight.step}/{sight.total_steps or '?'}"]
         pairs += [
-            f"{label}={sight.metrics[name]:.4g}"
+            f"{label}={sight.values[name]:.4g}"
             for name, label in HEADLINES.items()
-            if name in sight.metrics
+            if name in sight.values
         ]
         if sight.remaining_seconds is not None:
             pairs.append(f"eta_seconds={sight.remaining_seconds:.0f}")
@@ -125,6 +127,6 @@ class Bar:
             total=sight.total_steps or None,
             completed=sight.step,
             steps=f"{sight.step}/{sight.total_steps}" if sight.total_steps else "",
-            numbers=escape(sight.numbers),
+            numbers=escape(sight.text),
             eta="" if eta is None else f"{in_words(eta)} left",
         )

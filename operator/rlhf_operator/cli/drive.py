@@ -69,12 +69,14 @@ def _interrupts(backend: LocalBackend, display: Display) -> Iterator[asyncio.Eve
             backend.suspended = True
         interrupted.set()
 
-    for number in SIGNALS:
+    # What the caller ignores (nohup, a shell's background) stays ignored.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
         loop.add_signal_handler(number, interrupt)
     try:
         yield interrupted
     finally:
-        for number in SIGNALS:
+        for number in heard:
             loop.remove_signal_handler(number)
 
 

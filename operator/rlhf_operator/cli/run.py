@@ -15,9 +15,8 @@ from rlhf_operator.cli.drive import drive
 from rlhf_operator.cli.exit_codes import INTERRUPTED
 from rlhf_operator.cli.sight import Watcher
 from rlhf_operator.cli.summary import conclusion, summary_table
-from rlhf_operator.cli.trainer import REPORT, capture
+from rlhf_operator.cli.trainer import REPORT, capture, failure
 from rlhf_operator.decide import refusal
-from rlhf_operator.errors import TrainerError
 from rlhf_operator.local import LOCAL_POOLS, LocalBackend, RunStore, locked, open_run
 from rlhf_operator.local.backend import LAUNCHER
 from rlhf_trainer.contract import Workspace
@@ -85,17 +84,16 @@ def _display(backend: LocalBackend, console: Console) -> AbstractContextManager[
 
 
 def _write_report(workspace: Workspace, console: Console) -> None:
-    try:
-        capture(REPORT, str(workspace.root))
-    except TrainerError as error:
-        _say(console, f"The report could not be written: {error}")
+    done = capture(REPORT, str(workspace.root))
+    if done.returncode != 0:
+        _say(console, f"The report could not be written: {failure(REPORT, done)}")
 
 
 def _sum_up(run: RLHFRun, workspace: Workspace, console: Console) -> None:
     console.print(summary_table(run))
     for line in conclusion(run, workspace):
         _say(console, line)
-    if workspace.report.exists():
+    if run.status.outcome is not None and workspace.report.exists():
         _say(console, f"Report: {workspace.report}")
 
 

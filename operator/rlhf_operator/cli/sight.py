@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rlhf_operator.api import AttemptKey, RunStatus
 from rlhf_operator.cli.pace import Pace
 from rlhf_operator.local.backend import LocalBackend
-from rlhf_operator.local.progress import read_progress, read_shown_progress
+from rlhf_operator.local.progress import read_last_record, read_shown_progress
 from rlhf_operator.reconcile import Clock
 
 
@@ -18,17 +18,9 @@ class Sight:
     step: int
     total_steps: int
     text: str
-    metrics: Mapping[str, float]
+    values: Mapping[str, float]
+    """Last measurements, by the trainer's names."""
     remaining_seconds: float | None
-
-    @property
-    def numbers(self) -> str:
-        """Headline metrics, for a bar."""
-        names = {"klNats": "KL", "rewardScore": "reward"}
-        shown = [
-            f"{names[name]} {self.metrics[name]:.3g}" for name in names if name in self.metrics
-        ]
-        return "  ".join(shown) or self.text
 
 
 @dataclass
@@ -41,19 +33,24 @@ class Watcher:
 
     def look(self, status: RunStatus) -> Sight | None:
         """Return how far the live attempt has come, or None if there is none."""
-        live = status.live
-        key = live.live_key if live else None
-        if key is None:
+        if status.live is None:
             return None
+        key = status.live.key
         paths = self.backend.paths(key)
-        shown, progress = read_shown_progress(paths), read_progress(paths)
-        step, total = (shown.step, shown.total_steps) if shown else (progress.step or 0, 0)
-        pace = self._pace.setdefault(key, Pace(self.clock(), step))
+        shown, record = read_shown_progress(paths), read_last_record(paths)
+        step, total = (
+            (shown.step, shown.total_steps) if shown else (record.step if record else 0, 0)
+        )
+        now, remaining = self.clock(), None
+        if step:
+            # From the first step that is seen: what comes before is start-up, or an earlier run's.
+            pace = self._pace.setdefault(key, Pace(now, step))
+            remaining = pace.remaining_seconds(now, step, total)
         return Sight(
             key=key,
             step=step,
             total_steps=total,
             text=shown.text if shown else "",
-            metrics=progress.metrics,
-            remaining_seconds=pace.remaining_seconds(self.clock(), step, total),
+            values=record.values if record else {},
+            remaining_seconds=remaining,
         )

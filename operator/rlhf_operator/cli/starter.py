@@ -61,7 +61,7 @@ def write_starter(name: str, file: Path) -> None:
     """Write a starter manifest.
 
     Raises:
-        SpecError: the file exists already.
+        SpecError: the file exists already, or cannot be written.
         InvalidManifestError: the name is none.
     """
     text = starter(name, file)
@@ -75,6 +75,13 @@ def write_starter(name: str, file: Path) -> None:
             value=file,
             problem="exists already",
             fix="move it away, or choose another file with --output",
+        ) from error
+    except OSError as error:
+        raise SpecError(
+            field="output",
+            value=file,
+            problem=f"cannot be written ({error.strerror})",
+            fix="choose another file with --output",
         ) from error
 
 

@@ -10,7 +10,10 @@ from rlhf_operator.cli.pace import in_words
 from rlhf_trainer.contract import Phase, Workspace
 
 HEADLINE_COUNT = 5
-"""Headline numbers per phase: the first ones that the phase reports."""
+"""Numbers shown per phase."""
+
+FIRST = ("winRate", "winRateLow", "winRateHigh", "klNats", "klLimitNats", "rewardScore")
+"""Numbers that go before the others that a phase reports."""
 
 _ENDS = {
     RunOutcome.STOPPED: "was stopped by the guard",
@@ -47,8 +50,9 @@ def headline(phase: PhaseStatus) -> str:
     """Return the headline numbers of a phase, or what took its place."""
     if phase.state is PhaseState.SKIPPED:
         return f"from {phase.model_path}"
-    numbers = list(phase.metrics.items())[:HEADLINE_COUNT]
-    return ", ".join(f"{name} {value:.4g}" for name, value in numbers)
+    names = [name for name in FIRST if name in phase.metrics]
+    names += [name for name in phase.metrics if name not in FIRST]
+    return ", ".join(f"{name} {phase.metrics[name]:.4g}" for name in names[:HEADLINE_COUNT])
 
 
 def conclusion(run: RLHFRun, workspace: Workspace) -> Iterator[str]:

@@ -15,19 +15,17 @@ def stream(module: str, *arguments: str) -> int:
     return subprocess.run(_command(module, arguments), check=False).returncode  # noqa: S603 -- ours
 
 
-def capture(module: str, *arguments: str, accepted: tuple[int, ...] = (0,)) -> str:
-    """Run a command of the trainer and return what it printed.
-
-    Raises:
-        TrainerError: it ended with another exit code than the accepted ones.
-    """
-    done = subprocess.run(  # noqa: S603 -- ours
+def capture(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the trainer and return what it printed and how it ended."""
+    return subprocess.run(  # noqa: S603 -- ours
         _command(module, arguments), check=False, capture_output=True, text=True
     )
-    if done.returncode not in accepted:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise TrainerError(f"python -m {module}: exit code {done.returncode}: {lines[-1]}")
-    return done.stdout
+
+
+def failure(module: str, done: subprocess.CompletedProcess[str]) -> TrainerError:
+    """Return the error that tells of a command that failed."""
+    lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no message"]
+    return TrainerError(f"python -m {module}: exit code {done.returncode}: {lines[-1]}")
 
 
 def _command(module: str, arguments: tuple[str, ...]) -> list[str]:

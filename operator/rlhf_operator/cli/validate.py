@@ -7,10 +7,9 @@ from tempfile import NamedTemporaryFile
 import typer
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from rlhf_operator.api import RLHFRun, RunOutcome
+from rlhf_operator.api import RLHFRun
 from rlhf_operator.api.manifest import load_manifest
-from rlhf_operator.cli.trainer import DATA_CHECK, capture
-from rlhf_operator.errors import TrainerError
+from rlhf_operator.cli.trainer import DATA_CHECK, capture, failure
 
 
 class DataCheck(BaseModel):
@@ -20,33 +19,49 @@ class DataCheck(BaseModel):
     summary: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-def validate_manifest(file: Path, overrides: Sequence[str]) -> None:
-    """Print every problem of a manifest and its data, or what was found to be valid."""
+def validate_manifest(file: Path, overrides: Sequence[str]) -> int:
+    """Print every problem of a manifest and its data, or what is valid; return the exit code.
+
+    Raises:
+        InvalidManifestError: the manifest itself has problems.
+        TrainerError: the data could not be checked.
+    """
     run = load_manifest(file, overrides)
-    check = _check_data(run, file.absolute().parent)
+    code, check = _check_data(run, file.absolute().parent)
     for problem in check.problems:
         typer.echo(problem, err=True)
     if check.problems:
-        raise typer.Exit(RunOutcome.INVALID.exit_code)
+        return code
     typer.echo(f"{file}: valid; run {run.metadata.name}")
     for name, value in check.summary.items():
         typer.echo(f"  {name}: {_in_words(value)}")
+    return code
 
 
-def _check_data(run: RLHFRun, data_root: Path) -> DataCheck:
-    invalid = RunOutcome.INVALID.exit_code
+def _check_data(run: RLHFRun, data_root: Path) -> tuple[int, DataCheck]:
     with NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as config:
         config.write(run.spec.training().model_dump_json(by_alias=True))
         config.flush()
-        arguments = ("--config", config.name, "--data-root", str(data_root))
-        text = capture(DATA_CHECK, *arguments, accepted=(0, invalid))
+        done = capture(DATA_CHECK, "--config", config.name, "--data-root", str(data_root))
     try:
-        return DataCheck.model_validate_json(text)
+        check = DataCheck.model_validate_json(done.stdout)
     except ValidationError as error:
-        raise TrainerError(f"python -m {DATA_CHECK}: it printed no JSON: {text[:200]!r}") from error
+        raise failure(DATA_CHECK, done) from error
+    if (done.returncode == 0) == bool(check.problems):
+        raise failure(DATA_CHECK, done)
+    return done.returncode, check
 
 
 def _in_words(value: JsonValue) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_in_words(part)}" for name, part in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    match value:
+        case dict():
+            known = {name: part for name, part in value.items() if part not in (None, [])}
+            return ", ".join(f"{name} {_in_words(part)}" for name, part in known.items())
+        case list():
+            return " and ".join(_in_words(part) for part in value)
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return "none" if value is None else str(value)

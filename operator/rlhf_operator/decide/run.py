@@ -9,7 +9,7 @@ number.
 from datetime import datetime
 from typing import assert_never
 
-from rlhf_operator.api import AttemptStop, PhaseStatus, RLHFRun, RLHFRunSpec, RunStatus
+from rlhf_operator.api import AttemptStop, LiveAttempt, RLHFRun, RLHFRunSpec, RunStatus
 from rlhf_operator.decide.accept import refusal
 from rlhf_operator.decide.conditions import described
 from rlhf_operator.decide.deadline import deadlines, passed
@@ -51,46 +51,42 @@ def _with_what_is_seen(
     status: RunStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
 ) -> RunStatus:
     """Take in what is seen of the live attempt."""
-    phase = status.live
-    if phase is None or phase.running is None or phase.live_key is None:
+    live = status.live
+    if live is None:
         return status
-    match observed.execution(phase.live_key):
+    match observed.execution(live.key):
         case NotStarted():
             return status
         case Running(progress=progress):
-            return status.with_phase(recorded(phase, phase.running, progress, now))
+            return status.with_phase(recorded(live.phase, live.attempt, progress, now))
         case Ended() as ended:
-            return settled(status, phase, ended, spec, now)
+            return settled(status, live, ended, spec, now)
         case never:
             assert_never(never)
 
 
 def _with_intent_to_stop(
-    status: RunStatus, phase: PhaseStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
+    status: RunStatus, live: LiveAttempt, observed: Observed, spec: RLHFRunSpec, now: datetime
 ) -> RunStatus:
     """Record that the live attempt is to end; one that never started is given up instead."""
-    attempt, key = phase.running, phase.live_key
-    if attempt is None or key is None:
-        return status
-    execution = observed.execution(key)
+    attempt, execution = live.attempt, observed.execution(live.key)
     reason = stop_reason(
         status, attempt, execution, spec.run_policy, now, suspended=observed.suspended
     )
     if isinstance(execution, NotStarted) and (reason or attempt.stop):
-        return abandoned(status, phase)
+        return abandoned(status, live)
     if reason is None or attempt.stop is not None:
         return status
     stop = AttemptStop(reason=reason, time=now)
-    return status.with_phase(phase.evolve(running=attempt.evolve(stop=stop)))
+    return status.with_phase(live.phase.evolve(running=attempt.evolve(stop=stop)))
 
 
 def _without_unstarted(status: RunStatus, observed: Observed) -> RunStatus:
     """Give up an attempt that was decided on and can no longer be placed."""
-    phase = status.live
-    if phase is None or phase.live_key is None:
+    live = status.live
+    if live is None or not isinstance(observed.execution(live.key), NotStarted):
         return status
-    unstarted = isinstance(observed.execution(phase.live_key), NotStarted)
-    return abandoned(status, phase) if unstarted else status
+    return abandoned(status, live)
 
 
 def _advanced(status: RunStatus, now: datetime, *, suspended: bool, refused: bool) -> RunStatus:
@@ -108,16 +104,14 @@ def _actions(
     status: RunStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
 ) -> tuple[Action, ...]:
     """Return what the live attempt needs: to be started, to be stopped, or nothing."""
-    phase = status.live
-    if phase is None or phase.running is None or phase.live_key is None:
+    live = status.live
+    if live is None:
         return ()
-    key, stop = phase.live_key, phase.running.stop
-    execution = observed.execution(key)
+    stop = live.attempt.stop
     if stop is not None:
-        grace = grace_left(stop, spec.run_policy, now)
-        return (StopAttempt(key, stop.reason, grace),)
-    if isinstance(execution, NotStarted):
-        return (StartAttempt(key, spec.training()),)
+        return (StopAttempt(live.key, stop.reason, grace_left(stop, spec.run_policy, now)),)
+    if isinstance(observed.execution(live.key), NotStarted):
+        return (StartAttempt(live.key, spec.training()),)
     return ()
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import assert_never
 
 from rlhf_operator.api import (
+    LiveAttempt,
     PhaseState,
     PhaseStatus,
     RLHFRunSpec,
@@ -24,15 +25,14 @@ _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
 
 
 def settled(
-    status: RunStatus, phase: PhaseStatus, ended: Ended, spec: RLHFRunSpec, now: datetime
+    status: RunStatus, live: LiveAttempt, ended: Ended, spec: RLHFRunSpec, now: datetime
 ) -> RunStatus:
-    """Return the status once the live attempt of `phase` has ended.
+    """Return the status once the live attempt has ended.
 
     A stop that was recorded before stands, whatever the attempt has to say about it.
     """
-    attempt = phase.running
-    assert attempt is not None  # noqa: S101 -- our own invariant
-    last = _with_result(taken(phase, ended.progress), ended.result).evolve(running=None)
+    attempt = live.attempt
+    last = _with_result(taken(live.phase, ended.progress), ended.result).evolve(running=None)
     stop = status.stop
     match judge(ended, attempt.stop):
         case PhaseComplete():
@@ -55,9 +55,9 @@ def settled(
     return status.with_phase(last).evolve(stop=stop)
 
 
-def abandoned(status: RunStatus, phase: PhaseStatus) -> RunStatus:
+def abandoned(status: RunStatus, live: LiveAttempt) -> RunStatus:
     """Return the status without an attempt that was decided on and must not start any more."""
-    return status.with_phase(phase.evolve(state=PhaseState.PENDING, running=None))
+    return status.with_phase(live.phase.evolve(state=PhaseState.PENDING, running=None))
 
 
 def _with_result(phase: PhaseStatus, result: Result | None) -> PhaseStatus:

@@ -60,8 +60,7 @@ class LocalBackend:
         if run is None or run.key != key:
             return None
         live = run.status.live
-        attempt = live.live_key if live else None
-        executions = {attempt: self._look(attempt)} if attempt else {}
+        executions = {live.key: self._look(live.key)} if live else {}
         return run, Observed(executions, LOCAL_POOLS, suspended=self.suspended)
 
     async def apply(self, run: RLHFRun, decision: Decision) -> None:
@@ -114,7 +113,6 @@ class LocalBackend:
         paths = self.paths(action.key)
         if paths.config.exists():
             return
-        paths.root.mkdir(parents=True, exist_ok=True)
         config = action.config.model_dump_json(by_alias=True, indent=2)
         # The file's existence says that the attempt has been started; see `_look`.
         write_durably(paths.config, config)

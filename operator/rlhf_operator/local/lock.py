@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_operator.errors import WorkspaceInUseError
+from rlhf_operator.local.store import writing
 from rlhf_trainer.contract import Workspace
 
 
@@ -15,10 +16,13 @@ def locked(workspace: Workspace) -> Iterator[None]:
 
     Raises:
         WorkspaceInUseError: somebody else does.
+        WorkspaceError: the lock's file cannot be written.
     """
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    # Opened for appending: who does not get the lock must not wipe the holder's name.
-    with workspace.lock.open("a+", encoding="utf-8") as file:
+    with writing(workspace.lock):
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        # For appending: who does not get the lock must not wipe the holder's name.
+        file = workspace.lock.open("a+", encoding="utf-8")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -6,13 +6,15 @@ either the old one or the new one.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from rlhf_operator.api import RLHFRun
-from rlhf_operator.errors import SpecError
+from rlhf_operator.errors import SpecError, WorkspaceError
 from rlhf_trainer.contract import Workspace
 
 
@@ -45,21 +47,42 @@ class RunStore:
 
     def save(self, run: RLHFRun) -> None:
         """Replace the workspace's run."""
-        self.workspace.root.mkdir(parents=True, exist_ok=True)
         tree = run.model_dump(mode="json", by_alias=True)
         tree["status"] = run.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         write_durably(self.workspace.run, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Replace a file's content so that a crash leaves the old or the new one, and nothing else."""
+    """Replace a file's content so that a crash leaves the old or the new one, and nothing else.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which path it was that could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkspaceError(
+            f"{path}: cannot be written ({error.strerror}); "
+            "make room or set its rights, or use another --workspace"
+        ) from error
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

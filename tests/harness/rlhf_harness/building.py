@@ -74,6 +74,7 @@ def _compile(tools: Tools, name: str, output: Path) -> None:
     """Run `go build`; below other work, since it takes minutes of every core."""
     packages = list(SETS[name].values())
     environment = {**os.environ, **_SETTINGS}
+    _logger.info("  finding its packages; the first time that downloads about 2 GB of modules")
     total = len(run(["go", "list", "-deps", *packages], env=environment, cwd=tools.module,
                     timeout_seconds=TIMEOUT_SECONDS).splitlines())  # fmt: skip
     argv = ["nice", "-n", "19", "go", "build", "-v", *FLAGS, "-ldflags", tools.linker_flags]

@@ -1,9 +1,11 @@
 """The control groups of a node: its pods' groups lie below one of its own, removed at the end."""
 
 import errno
+import signal
 from functools import partial
 from pathlib import Path
 
+from rlhf_harness.identity import ProcessId
 from rlhf_harness.waiting import until
 
 ROOT = Path("/sys/fs/cgroup")
@@ -43,6 +45,24 @@ def remove(name: str) -> None:
     """Remove the group and those below; its processes have been ended before."""
     for hierarchy in hierarchies():
         until(partial(_removed, hierarchy / name), f"control group {name} to be empty")
+
+
+def kill(name: str) -> None:
+    """Kill every process in the group and below, until there are none."""
+    until(partial(_killed, name), f"the processes of control group {name} to be gone")
+
+
+def _killed(name: str) -> bool:
+    pids = {
+        int(pid)
+        for hierarchy in hierarchies()
+        for listed in (hierarchy / name).rglob("cgroup.procs")
+        for pid in listed.read_text(encoding="utf-8").split()
+    }
+    for pid in pids:
+        if process := ProcessId.of(pid):
+            process.signal(signal.SIGKILL)
+    return not pids
 
 
 def _removed(group: Path) -> bool:

@@ -1,6 +1,7 @@
 """One cluster from start to end, and its parts by name. This is what tests hold in their hands."""
 
 import logging
+import os
 import shutil
 import time
 from functools import cached_property
@@ -104,6 +105,8 @@ class Cluster:
     def up(self) -> None:
         """Start the control plane and the training operator; leftovers are ended first."""
         packages.ensure_installed(packages.CONTROL_PLANE)
+        if os.geteuid() == 0:
+            packages.ensure_installed(packages.SANDBOX)
         ensure_built(self.tools, "core")
         began = time.monotonic()
         self._place()
@@ -166,6 +169,22 @@ class Cluster:
         )
         self["training-operator"].restart(command)
         training_operator.wait_accepting(self.kubernetes)
+
+    def lose_node(self, lost: node.Node) -> None:
+        """Let a node go silent with everything on it; `revive_node` brings it back, empty."""
+        self[f"kubelet-{lost.name}"].kill()
+        self[f"containerd-{lost.name}"].kill()
+        lost.kill_pods()
+
+    def revive_node(self, lost: node.Node) -> None:
+        """Start a lost node again, or restart one that is there."""
+        seen = lost.heartbeat()
+        for name in (f"containerd-{lost.name}", f"kubelet-{lost.name}"):
+            if self[name].running:
+                self[name].kill()
+            self[name].start()
+        until(lambda: lost.heartbeat() != seen, f"{lost.name} to report", timeout_seconds=60)
+        lost.declare()
 
     def down(self, *, keep_logs: Path | None = None) -> None:
         """End everything, give everything back; logs can be kept elsewhere."""

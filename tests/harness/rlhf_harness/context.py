@@ -7,7 +7,6 @@ from rlhf_harness.binaries import Tools
 from rlhf_harness.options import ClusterOptions
 from rlhf_harness.pki import Authority, Pair
 from rlhf_harness.placement import Placement
-from rlhf_harness.processes import Command
 from rlhf_harness.state import State
 
 
@@ -47,6 +46,3 @@ class Context:
         """Write a kubeconfig for the holder of a certificate; the path of the file."""
         text = kubeconfig.with_certificate(self.server, self.authority.root, pair)
         return str(self.state.write(f"{name}.conf", text))
-
-
-__all__ = ["Command", "Context"]

@@ -70,6 +70,12 @@ def nodes(kubernetes: Kubernetes, count: int) -> None:
     until(lambda: _all_ready(kubernetes, names), "the played nodes to be ready")
 
 
+def present(kubernetes: Kubernetes) -> bool:
+    """Whether the cluster has nodes on which pods are played."""
+    label = ",".join(f"{key}={value}" for key, value in SELECTOR.items())
+    return bool(kubernetes.get("nodes", "-l", label)["items"])
+
+
 def _all_ready(kubernetes: Kubernetes, names: list[str]) -> bool:
     path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}{'\\n'}"
     try:

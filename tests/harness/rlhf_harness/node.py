@@ -101,7 +101,7 @@ class Node:
     def declare(self) -> None:
         """Tell the scheduler about labels and about GPUs that are not there.
 
-        A restarted kubelet sets resources that no device plugin knows to zero: call it again then.
+        A kubelet that starts sets resources that no device plugin knows to zero: not before.
         """
         if self._options.labels:
             labels = [f"{key}={value}" for key, value in self._options.labels.items()]
@@ -111,6 +111,17 @@ class Node:
             self._kubernetes.kubectl(
                 "patch", "node", self.name, "--subresource=status", "--patch", patch
             )
+
+    def heartbeat(self) -> str:
+        """When the kubelet last said that it is there."""
+        status = self._kubernetes.get("node", self.name)["status"]
+        return next(
+            (one["lastHeartbeatTime"] for one in status["conditions"] if one["type"] == "Ready"), ""
+        )
+
+    def kill_pods(self) -> None:
+        """Kill every process in the node's pods, as a loss of power would."""
+        cgroups.kill(self._cgroup)
 
     def _ctr(self, *arguments: str) -> list[str]:
         argv = [self._context.tools.path("ctr"), "--address", self._socket, *arguments]

@@ -22,16 +22,21 @@ CNI = Path("/usr/lib/cni")
 CONTROL_PLANE: Mapping[str, str] = {"openssl": "openssl"}
 """Program -> package, for certificates."""
 
-NODE: Mapping[str, str] = {
+SANDBOX: Mapping[str, str] = {
     "ip": "iproute2",
     "mount": "mount",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
+}
+"""Program -> package, for a cluster's own network, mounts and processes."""
+
+NODE: Mapping[str, str] = {
     "runc": "runc",
     "nft": "nftables",
     f"{CNI}/bridge": "containernetworking-plugins",
 }
-"""Program -> package, for a real node: a network, a runtime, and kube-proxy's rules."""
+"""Program -> package, for a real node: a runtime, pod networks, kube-proxy's rules."""
 
 
 def ensure_installed(programs: Mapping[str, str]) -> None:

@@ -22,6 +22,9 @@ _START_SECONDS = 120
 """Longest start of one component on a machine that is busy with other work."""
 
 
+_END_SECONDS = 30
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """How one component is started, and how to see that it works."""
@@ -135,10 +138,12 @@ class Component:
 
     def reap(self) -> None:
         """Collect what is left once the process has been ended, by whatever means."""
-        if entry := self._state.entries.get(self.name):
-            entry.end(grace_seconds=0)
-        if self._process is not None:
-            self._process.wait()
+        entry = self._state.entries.get(self.name)
+        if entry is None or self._process is None:
+            return
+        entry.signal(signal.SIGCONT)
+        # Only its end tells that the last thread is gone, and with it the ports that it held.
+        self._process.wait(timeout=_END_SECONDS)
 
     def _record(self, started: subprocess.Popen[bytes]) -> None:
         """Note the component's process: in a sandbox it is the child of the one started here."""

@@ -28,13 +28,15 @@ from rlhf_harness.waiting import until
 _logger = logging.getLogger(__name__)
 
 BRIDGE = "pods"
+_HARDWARE_ADDRESS = "02:00:00:00:00:01"
 _NAMESPACES = ["--mount", "--net", "--pid"]
 
 
 def possible() -> bool:
     """Whether this process may make namespaces and network links."""
-    unshare = ["unshare", *_NAMESPACES, "--fork", "--mount-proc"]
-    return os.geteuid() == 0 and succeeds([*unshare, "ip", "link", "add", BRIDGE, "type", "bridge"])
+    attempt = f"ip link add {BRIDGE} type bridge && mount -t tmpfs tmpfs /run"
+    unshare = ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "sh", "-ec", attempt]
+    return os.geteuid() == 0 and succeeds(unshare)
 
 
 class Sandbox:
@@ -57,7 +59,9 @@ class Sandbox:
         first = str(self._first)
         _ip("link", "add", self.link, "type", "veth", "peer", "name", "uplink", "netns", first)
         self._inside("link", "set", "lo", "up")
-        self._inside("link", "add", BRIDGE, "type", "bridge")
+        # Of its own accord a bridge takes its smallest member's hardware address, and another one
+        # with the next pod: until this machine noticed, it would reach nobody.
+        self._inside("link", "add", BRIDGE, "address", _HARDWARE_ADDRESS, "type", "bridge")
         self._inside("link", "set", "uplink", "master", BRIDGE, "up")
         self.add_address(self.address)
         self._inside("link", "set", BRIDGE, "up")
@@ -67,9 +71,10 @@ class Sandbox:
 
     def stop(self) -> None:
         """Kill the first process, and with it everything; return when nothing is left."""
-        end(self._state)
         if self._process is not None:
+            self._process.kill()
             self._process.wait()
+        end(self._state)
 
     def command(self, argv: list[str]) -> list[str]:
         """Run `argv` inside."""
@@ -92,14 +97,14 @@ class Sandbox:
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         process = self._process
+        self._state.sandbox = ProcessId.of(process.pid)
+        self._state.link = self.link
+        self._state.save()
         until(
             lambda: ready.exists() or process.poll() is not None, "the sandbox", every_seconds=0.02
         )
         if process.poll() is not None:
             raise HarnessError(f"the sandbox did not start: {log.read_text(encoding='utf-8')}")
-        self._state.sandbox = ProcessId.of(process.pid)
-        self._state.link = self.link
-        self._state.save()
 
     @property
     def _first(self) -> int:

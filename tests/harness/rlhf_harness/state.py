@@ -29,15 +29,16 @@ def root() -> Path:
             f"RLHF_TEST_STATE={folder}: a sandbox hides {', '.join(('/run', *COVERED))}",
             "name a folder elsewhere, such as /tmp/clusters",
         )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.getuid():
+        raise HarnessError(f"{folder} belongs to another user", "set RLHF_TEST_STATE")
     return folder
 
 
 @contextmanager
 def locked() -> Iterator[None]:
     """Hold the lock under which networks are chosen and leftovers are ended."""
-    folder = root()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a", encoding="utf-8") as lock:
+    with (root() / "lock").open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -119,10 +120,11 @@ class State:
 
 def load(name: str) -> State | None:
     """The record of a cluster; None if there is none."""
-    path = root() / name / "cluster.json"
-    if not path.exists():
+    try:
+        text = (root() / name / "cluster.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
         return None
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kept: dict[str, Any] = json.loads(text)
     return State(
         name=name,
         starter=ProcessId(**kept["starter"]),

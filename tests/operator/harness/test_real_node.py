@@ -83,6 +83,26 @@ def test_second_node_takes_pods_by_its_labels(cluster: Cluster) -> None:
     assert pod["spec"]["nodeName"] == cluster.nodes[1].name
 
 
+def test_lost_node_takes_its_pods_with_it_and_comes_back_with_its_gpus(cluster: Cluster) -> None:
+    kubernetes, node = cluster.kubernetes, cluster.nodes[0]
+    kubernetes.namespace("lost")
+    placed = {"nodeName": node.name}
+    sleeps = replica(cluster.image, ["sleep", "4711"], placed=placed)
+    kubernetes.apply(job("lost", "sleeps", sleeps))
+    wait_condition(kubernetes, "lost", "sleeps", "Running")
+    assert _sleeping()
+    cluster.lose_node(node)
+    assert not _sleeping()
+    cluster.revive_node(node)
+    assert kubernetes.get("node", node.name)["status"]["capacity"]["nvidia.com/gpu"] == "8"
+    wait_condition(kubernetes, "lost", "sleeps", "Failed")
+
+
+def _sleeping() -> bool:
+    commands = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    return any(b"sleep\x004711" in path.read_bytes() for path in commands)
+
+
 def test_without_the_template_workers_are_forbidden_under_restricted(cluster: Cluster) -> None:
     kubernetes = cluster.kubernetes
     kubernetes.namespace("forbidden")

@@ -20,9 +20,15 @@ MARKING_TEMPLATE = (
 TokenizerFactory = Callable[..., PreTrainedTokenizerFast]
 
 
+FRAME = {"pad": "<pad>", "bos": "<bos>", "eos": "<eos>"}
+
+
 @pytest.fixture
 def make_tokenizer() -> TokenizerFactory:
-    """Return a function that makes a tokenizer; ids of special tokens come first, in their order."""
+    """Return a function that makes a tokenizer from special tokens and roles.
+
+    Ids of special tokens come first; roles are `pad`, `bos`, `eos` and `unk`.
+    """
 
     def make(
         *special: str, chat_template: str | None = None, **roles: str
@@ -34,7 +40,9 @@ def make_tokenizer() -> TokenizerFactory:
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(list(special))
         return PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, chat_template=chat_template, **roles
+            tokenizer_object=tokenizer,
+            chat_template=chat_template,
+            **{f"{role}_token": token for role, token in roles.items()},
         )
 
     return make
@@ -43,26 +51,10 @@ def make_tokenizer() -> TokenizerFactory:
 @pytest.fixture
 def tokenizer(make_tokenizer: TokenizerFactory) -> PreTrainedTokenizerFast:
     """Return a tokenizer with BOS, EOS and PAD, and a chat template that marks nothing."""
-    return make_tokenizer(
-        "<pad>",
-        "<bos>",
-        "<eos>",
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        chat_template=CHAT_TEMPLATE,
-    )
+    return make_tokenizer(*FRAME.values(), chat_template=CHAT_TEMPLATE, **FRAME)
 
 
 @pytest.fixture
 def marking_tokenizer(make_tokenizer: TokenizerFactory) -> PreTrainedTokenizerFast:
     """Return a tokenizer whose chat template says what the assistant writes, without its EOS."""
-    return make_tokenizer(
-        "<pad>",
-        "<bos>",
-        "<eos>",
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        chat_template=MARKING_TEMPLATE,
-    )
+    return make_tokenizer(*FRAME.values(), chat_template=MARKING_TEMPLATE, **FRAME)

@@ -77,7 +77,7 @@ def test_segments_of_a_template_without_eos_keep_the_whole_answer(
     make_tokenizer: TokenizerFactory,
 ) -> None:
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    tokenizer = make_tokenizer("<eos>", eos_token="<eos>", chat_template=template)
+    tokenizer = make_tokenizer("<eos>", eos="<eos>", chat_template=template)
     assert ChatTemplate(tokenizer).segments((HELLO,), (HI,), "f:1") == [
         Segment("user: Hello\n", is_response=False),
         Segment("assistant: Hi\n", is_response=True),
@@ -88,22 +88,50 @@ def test_template_that_rewrites_the_prompt_is_refused(make_tokenizer: TokenizerF
     template = (
         "{% for m in messages %}{{ '>' if loop.last else '-' }} {{ m.content }}\n{% endfor %}"
     )
-    tokenizer = make_tokenizer("<eos>", eos_token="<eos>", chat_template=template)
+    tokenizer = make_tokenizer("<eos>", eos="<eos>", chat_template=template)
     with pytest.raises(InvalidError) as caught:
         ChatTemplate(tokenizer).segments((HELLO,), (HI,), "f:1")
     assert caught.value.message == (
-        r"f:1='> Hello\n': the chat template renders this otherwise once the answer follows: "
+        r"f:1='> Hello\n': the chat template renders this otherwise once another turn follows: "
         r"'- Hello\n> Hi\n'; use a template whose prompts are beginnings of conversations"
     )
 
 
+def test_template_that_rewrites_earlier_answers_is_refused(
+    make_tokenizer: TokenizerFactory,
+) -> None:
+    # as templates do that drop the reasoning of earlier answers
+    template = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{{ m.content if loop.last or m.role == 'user' else '-' }}\n{% endfor %}"
+    )
+    tokenizer = make_tokenizer("<eos>", eos="<eos>", chat_template=template)
+    with pytest.raises(InvalidError) as caught:
+        ChatTemplate(tokenizer).segments((), (HELLO, HI, MORE, BYE), "f:1")
+    assert caught.value.message == (
+        r"f:1='Hi\n': the chat template renders this otherwise once another turn follows: "
+        r"'-\nuser: More\n'; use a template whose prompts are beginnings of conversations"
+    )
+
+
+def test_eos_within_an_answer_cuts_nothing(make_tokenizer: TokenizerFactory) -> None:
+    template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    tokenizer = make_tokenizer("<eos>", eos="<eos>", chat_template=template)
+    answer = Message(Role.ASSISTANT, "Hi<eos>there")
+    assert ChatTemplate(tokenizer).segments((HELLO,), (answer,), "f:1") == [
+        Segment("Hello\n", is_response=False),
+        Segment("Hi<eos>there\n", is_response=True),
+    ]
+
+
 def test_missing_template_names_the_fix(make_tokenizer: TokenizerFactory) -> None:
-    chat = ChatTemplate(make_tokenizer("<eos>", eos_token="<eos>"))
+    chat = ChatTemplate(make_tokenizer("<eos>", eos="<eos>"))
     assert not chat.marks_answers
     with pytest.raises(InvalidError) as caught:
         chat.prompt((SYSTEM, HELLO), "f:1")
     assert caught.value.message == (
-        "f:1=['system', 'user']: is conversational, and the model's tokenizer has no chat template; "
+        "f:1=['system', 'user']: is conversational, and the model's tokenizer has no chat "
+        "template; "
         "write the records as text, or put a chat_template.jinja into the model's folder"
     )
 
@@ -114,7 +142,7 @@ def test_conversation_that_the_template_refuses_names_the_record(
     template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
     )
-    chat = ChatTemplate(make_tokenizer("<eos>", eos_token="<eos>", chat_template=template))
+    chat = ChatTemplate(make_tokenizer("<eos>", eos="<eos>", chat_template=template))
     with pytest.raises(InvalidError) as caught:
         chat.prompt((SYSTEM, HELLO), "f:1")
     assert caught.value.message == (

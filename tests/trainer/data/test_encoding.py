@@ -60,20 +60,19 @@ DEMONSTRATIONS = [
 ]
 
 
-@pytest.mark.parametrize("marking", [False, True], ids=["prefix differences", "template's marks"])
+@pytest.mark.parametrize("fixture", ["tokenizer", "marking_tokenizer"])
 @pytest.mark.parametrize(("prompt", "completion", "whole", "response"), DEMONSTRATIONS)
 def test_demonstration_is_framed_and_its_response_marked(
-    tokenizer: PreTrainedTokenizerFast,
-    marking_tokenizer: PreTrainedTokenizerFast,
+    request: pytest.FixtureRequest,
+    fixture: str,
     prompt: Text,
     completion: Text,
     whole: str,
     response: str,
-    marking: bool,  # noqa: FBT001 - a case
 ) -> None:
-    chosen = marking_tokenizer if marking else tokenizer
-    (marked,) = encoder_of(chosen).demonstrations([Demonstration("f:1", prompt, completion)])
-    assert read(chosen, marked) == (whole, response)
+    tokenizer: PreTrainedTokenizerFast = request.getfixturevalue(fixture)
+    (marked,) = encoder_of(tokenizer).demonstrations([Demonstration("f:1", prompt, completion)])
+    assert read(tokenizer, marked) == (whole, response)
 
 
 def test_demonstrations_keep_their_order(marking_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -94,13 +93,13 @@ def test_template_that_marks_nothing_leaves_no_response(make_tokenizer: Tokenize
     template = (
         "{% for m in messages %}{{ m.content }}{% endfor %}{% generation %}{% endgeneration %}"
     )
-    tokenizer = make_tokenizer("<eos>", eos_token="<eos>", chat_template=template)
+    tokenizer = make_tokenizer("<eos>", eos="<eos>", chat_template=template)
     ((_, mask),) = encoder_of(tokenizer).demonstrations([Demonstration("f:1", (), (HELLO, HI))])
     assert not any(mask)
 
 
 def test_first_token_without_bos_is_never_response(make_tokenizer: TokenizerFactory) -> None:
-    tokenizer = make_tokenizer("<eos>", eos_token="<eos>")
+    tokenizer = make_tokenizer("<eos>", eos="<eos>")
     (marked,) = encoder_of(tokenizer).demonstrations([Demonstration("f:1", "", "hi")])
     assert read(tokenizer, marked) == ("hi<eos>", "i<eos>")
 
@@ -148,7 +147,9 @@ def test_text_prompt_keeps_its_text(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_nothing_gives_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
     encoder = encoder_of(tokenizer)
-    assert encoder.demonstrations([]) == encoder.pairs([]) == encoder.prompts([]) == []
+    assert encoder.demonstrations([]) == []
+    assert encoder.pairs([]) == []
+    assert encoder.prompts([]) == []
 
 
 def test_text_longer_than_the_models_context_is_no_warning(

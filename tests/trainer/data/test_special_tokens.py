@@ -17,7 +17,7 @@ NUM_BYTES = 257
     [
         pytest.param(
             ("<pad>", "<bos>", "<eos>"),
-            {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"},
+            {"pad": "<pad>", "bos": "<bos>", "eos": "<eos>"},
             0,
             SpecialTokens(bos=1, eos=2, pad=0),
             "<pad>",
@@ -25,7 +25,7 @@ NUM_BYTES = 257
         ),
         pytest.param(
             ("<unk>", "<bos>", "<eos>"),
-            {"unk_token": "<unk>", "bos_token": "<bos>", "eos_token": "<eos>"},
+            {"unk": "<unk>", "bos": "<bos>", "eos": "<eos>"},
             0,
             SpecialTokens(bos=1, eos=2, pad=0),
             "<unk>",
@@ -33,7 +33,7 @@ NUM_BYTES = 257
         ),
         pytest.param(
             ("<unk>", "<eos>", "<|reserved_0|>"),
-            {"unk_token": "<unk>", "eos_token": "<eos>", "pad_token": "<eos>"},
+            {"unk": "<unk>", "eos": "<eos>", "pad": "<eos>"},
             5,
             SpecialTokens(bos=None, eos=1, pad=2),
             "<|reserved_0|>",
@@ -41,7 +41,7 @@ NUM_BYTES = 257
         ),
         pytest.param(
             ("<eos>",),
-            {"eos_token": "<eos>", "pad_token": "<eos>"},
+            {"eos": "<eos>", "pad": "<eos>"},
             1,
             SpecialTokens(bos=None, eos=0, pad=NUM_BYTES + 1),
             NEW_PAD_TOKEN,
@@ -49,7 +49,7 @@ NUM_BYTES = 257
         ),
         pytest.param(
             ("<eos>",),
-            {"bos_token": "<eos>", "eos_token": "<eos>", "pad_token": "<eos>"},
+            {"bos": "<eos>", "eos": "<eos>", "pad": "<eos>"},
             0,
             SpecialTokens(bos=0, eos=0, pad=1),
             "<eos>",
@@ -57,7 +57,7 @@ NUM_BYTES = 257
         ),
         pytest.param(
             ("<bos>", "<eos>"),
-            {"bos_token": "<bos>", "eos_token": "<eos>"},
+            {"bos": "<bos>", "eos": "<eos>"},
             0,
             SpecialTokens(bos=0, eos=1, pad=2),
             None,
@@ -80,7 +80,7 @@ def test_pad_is_chosen_apart_from_eos(
 
 
 def test_pad_outside_the_embedding_is_not_used(make_tokenizer: TokenizerFactory) -> None:
-    tokenizer = make_tokenizer("<unk>", "<eos>", unk_token="<unk>", eos_token="<eos>")
+    tokenizer = make_tokenizer("<unk>", "<eos>", unk="<unk>", eos="<eos>")
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     assert tokenizer.pad_token_id == NUM_BYTES + 2
     chosen = choose_special_tokens(tokenizer, NUM_BYTES + 2, "spec.model.source")
@@ -88,7 +88,8 @@ def test_pad_outside_the_embedding_is_not_used(make_tokenizer: TokenizerFactory)
 
 
 def test_tokenizer_without_eos_is_refused(make_tokenizer: TokenizerFactory) -> None:
-    tokenizer = make_tokenizer("<bos>", bos_token="<bos>", name_or_path="tiny")
+    tokenizer = make_tokenizer("<bos>", bos="<bos>")
+    tokenizer.name_or_path = "tiny"
     with pytest.raises(InvalidError) as caught:
         choose_special_tokens(tokenizer, len(tokenizer), "spec.model.source")
     assert caught.value.message == (
@@ -98,7 +99,7 @@ def test_tokenizer_without_eos_is_refused(make_tokenizer: TokenizerFactory) -> N
 
 
 def test_special_token_outside_the_embedding_is_refused(make_tokenizer: TokenizerFactory) -> None:
-    tokenizer = make_tokenizer("<bos>", "<eos>", bos_token="<bos>", eos_token="<eos>")
+    tokenizer = make_tokenizer("<bos>", "<eos>", bos="<bos>", eos="<eos>")
     with pytest.raises(InvalidError) as caught:
         choose_special_tokens(tokenizer, 1, "spec.model.source")
     assert caught.value.message == (

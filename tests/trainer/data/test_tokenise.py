@@ -114,17 +114,21 @@ def test_prompts_over_the_limit_are_refused_by_name(encoder: Encoder) -> None:
     with pytest.raises(InvalidError) as caught:
         tokenise_prompts(encoder, records, 6, lambda: None)
     assert caught.value.message.splitlines() == [
-        "f:2 prompt='123456': has 7 tokens, more than spec.data.prompts.maximumTokens=6; "
-        "shorten or remove the prompt, or raise the limit",
-        "f:7 prompt='1234567': has 8 tokens, more than spec.data.prompts.maximumTokens=6; "
-        "shorten or remove the prompt, or raise the limit",
+        (
+            "f:2 prompt='123456': has 7 tokens, more than spec.data.prompts.maximumTokens=6; "
+            "shorten or remove the prompt, or raise the limit"
+        ),
+        (
+            "f:7 prompt='1234567': has 8 tokens, more than spec.data.prompts.maximumTokens=6; "
+            "shorten or remove the prompt, or raise the limit"
+        ),
     ]
 
 
 def test_prompt_without_any_token_is_refused(
     make_tokenizer: Callable[..., PreTrainedTokenizerFast],
 ) -> None:
-    tokenizer = make_tokenizer("<eos>", eos_token="<eos>")
+    tokenizer = make_tokenizer("<eos>", eos="<eos>")
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("!", "")
     special = choose_special_tokens(tokenizer, len(tokenizer), "spec.model.source")
     encoder = Encoder(tokenizer, special, len(tokenizer))

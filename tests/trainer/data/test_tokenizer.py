@@ -89,10 +89,11 @@ def test_model_of_the_same_tokenizer_is_accepted(
 def test_model_of_another_tokenizer_is_refused(
     folder: str, make_tokenizer: TokenizerFactory
 ) -> None:
-    other = make_tokenizer("<eos>", eos_token="<eos>")
+    other = make_tokenizer("<eos>", eos="<eos>")
     with pytest.raises(InvalidError) as caught:
         require_same_tokenizer(other, folder, MODEL, "spec.rewardModel.model")
     assert caught.value.message == (
-        "spec.rewardModel.model.source='tiny': its tokenizer is not that of the policy, whose tokens "
+        "spec.rewardModel.model.source='tiny': its tokenizer is not that of the policy, whose "
+        "tokens "
         "it is to read; choose a model of the same family"
     )

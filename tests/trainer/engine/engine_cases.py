@@ -1,4 +1,4 @@
-"""Run under torchrun: a few updates of a toy model at every ZeRO stage; rank 0 prints them as JSON."""
+"""Run under torchrun: updates of a toy model at every ZeRO stage; rank 0 prints them as JSON."""
 
 import json
 import sys

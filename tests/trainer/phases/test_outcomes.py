@@ -1,4 +1,4 @@
-"""Every exit code of the contract, from a real phase through the real launcher, by 1 and 2 ranks."""
+"""Every exit code of the contract, from real phases through the launcher, by 1 and 2 ranks."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_guard_stop_exits_10_and_exports_the_certified_policy(trained: Trained) 
     kl_by_step = {record["step"]: record["values"]["kl_nats"] for record in end.history}
     assert kl_by_step[result.certified_step] <= 0.5
     exported = AutoModelForCausalLM.from_pretrained(end.paths.model)
-    assert AutoTokenizer.from_pretrained(end.paths.model).eos_token == "<eos>"  # noqa: S105
+    assert AutoTokenizer.from_pretrained(end.paths.model).eos_token == "<eos>"
     expected = (
         end.paths.checkpoint(result.certified_step)
         if result.certified_step

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from typing_extensions import override
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Phase, Workspace
@@ -29,9 +30,11 @@ class Recording(SilentTelemetry):
         self.activities: list[tuple[int, int, str]] = []
         self.beats = 0
 
+    @override
     def progress(self, step: int, total_steps: int, text: str) -> None:
         self.activities.append((step, total_steps, text))
 
+    @override
     def heartbeat(self) -> None:
         self.beats += 1
 
@@ -42,11 +45,10 @@ def write(path: Path, rows: Rows) -> None:
 
 def make_model(folder: Path, *, words: tuple[str, ...] = WORDS, positions: int = 64) -> None:
     vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, SPECIAL[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>"
-    ).save_pretrained(folder)
+    roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<eos>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles).save_pretrained(folder)
     LlamaConfig(vocab_size=len(vocabulary) + 1, max_position_embeddings=positions).save_pretrained(
         folder
     )
@@ -73,7 +75,7 @@ def prepare(tmp_path: Path) -> Prepare:
     write(data_root / "c.jsonl", [annotated(n, "chosen", "chosen", "chosen") for n in numbers])
     write(data_root / "p.jsonl", [{"prompt": f"the movie {n}"} for n in numbers])
 
-    def context(**changes: Any) -> PhaseContext:
+    def context(**changes: object) -> PhaseContext:
         document: dict[str, Any] = {
             "model": {"source": "base"},
             "data": {
@@ -108,17 +110,9 @@ def refused(context: PhaseContext) -> str:
 
 def test_run_leaves_every_set_for_the_phases_after_it(prepare: Prepare) -> None:
     context = prepare()
-    report = preparation.run(context)
+    preparation.run(context)
     prepared = PreparedData(context.paths.data)
     tokenizer = AutoTokenizer.from_pretrained(prepared.tokenizer)
-    sets = {
-        "demonstrations": (prepared.demonstrations(), prepared.held_out_demonstrations()),
-        "comparisons": (prepared.pairs(), prepared.held_out_pairs()),
-        "prompts": (prepared.prompts(), prepared.held_out_prompts()),
-    }
-    for train, held_out in sets.values():
-        assert len(train) + len(held_out) == 60
-        assert len(held_out) >= 4
     demonstration = prepared.demonstrations()[0]
     assert tokenizer.decode(demonstration.tokens).startswith("<bos> the movie was fine")
     assert tokenizer.decode(demonstration.tokens[demonstration.response_mask]).endswith("<eos>")
@@ -127,17 +121,35 @@ def test_run_leaves_every_set_for_the_phases_after_it(prepare: Prepare) -> None:
     assert tokenizer.decode(pair.rejected).endswith("was bad <eos>")
     prompt = prepared.prompts()[0]
     assert tokenizer.decode(prompt.tokens) == f"<bos> {prompt.text}"
+
+
+def test_run_holds_out_what_it_does_not_train_on(prepare: Prepare) -> None:
+    context = prepare()
+    preparation.run(context)
+    prepared = PreparedData(context.paths.data)
+    train, held_out = prepared.prompts(), prepared.held_out_prompts()
+    texts = [prompts[row].text for prompts in (train, held_out) for row in range(len(prompts))]
+    assert sorted(texts) == sorted(f"the movie {number}" for number in range(60))
+    assert len(prepared.demonstrations()) + len(prepared.held_out_demonstrations()) == 60
+    assert len(prepared.pairs()) + len(prepared.held_out_pairs()) == 60
+
+
+def test_run_reports_counts_and_agreement(prepare: Prepare) -> None:
+    context = prepare()
+    report = preparation.run(context)
+    prepared = PreparedData(context.paths.data)
+    counts = len(prepared.demonstrations()), len(prepared.pairs()), len(prepared.prompts())
     assert report.metrics == {
-        "demonstrationCount": len(sets["demonstrations"][0]),
-        "comparisonCount": len(sets["comparisons"][0]),
-        "promptCount": len(sets["prompts"][0]),
+        "demonstrationCount": counts[0],
+        "comparisonCount": counts[1],
+        "promptCount": counts[2],
         "percentAgreement": 1.0,
         "cohenKappa": pytest.approx(1.0),
         "fleissKappa": pytest.approx(1.0),
     }
     assert report.message == (
-        f"{len(sets['demonstrations'][0])} demonstrations, {len(sets['comparisons'][0])} "
-        f"comparisons, {len(sets['prompts'][0])} prompts; annotators agree in 100.0% of pairs"
+        f"{counts[0]} demonstrations, {counts[1]} comparisons, {counts[2]} prompts; "
+        "annotators agree in 100.0% of pairs"
     )
 
 
@@ -256,7 +268,8 @@ def test_limit_that_leaves_no_comparison_is_refused(prepare: Prepare) -> None:
 def test_context_too_short_for_responses_is_refused(prepare: Prepare) -> None:
     context = prepare(ppo={"maximumResponseTokens": 61})
     assert refused(context).startswith(
-        "spec.ppo.maximumResponseTokens=61: the longest sequence has 65 tokens, and the model takes 64"
+        "spec.ppo.maximumResponseTokens=61: the longest sequence has 65 tokens, and the model "
+        "takes 64"
     )
 
 

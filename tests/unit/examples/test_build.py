@@ -97,8 +97,10 @@ def test_make_records_held_out_prompt_is_no_training_prompt() -> None:
 def test_make_records_comparison_has_text_and_named_choices(
     records: dict[str, list[build.Record]],
 ) -> None:
-    record = json.loads(json.dumps(records["comparisons.jsonl"][0]))
-    assert list(record) == ["chosen", "rejected", "annotations"]
+    plain = [json.loads(json.dumps(record)) for record in records["comparisons.jsonl"]]
+    assert {tuple(record) for record in plain} == {("chosen", "rejected", "annotations")}
+    assert {len(record["annotations"]) for record in plain} == {0, 3}
+    record = next(record for record in plain if record["annotations"])
     assert [list(entry) for entry in record["annotations"]] == [["annotator", "choice"]] * 3
     assert {entry["choice"] for entry in record["annotations"]} <= {"chosen", "rejected", "tie"}
 

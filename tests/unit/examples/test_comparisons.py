@@ -5,7 +5,15 @@ from itertools import combinations
 
 import pytest
 
-from movie_reviews.comparisons import Choice, Comparison, annotate, make_pairs, swap_half
+from movie_reviews.comparisons import (
+    Choice,
+    Comparison,
+    annotate,
+    compare,
+    pairs_across_batches,
+    pairs_within_batches,
+    swap_half,
+)
 from movie_reviews.corpus import Snippet
 
 
@@ -24,7 +32,7 @@ def pairwise_agreement(comparisons: list[Comparison]) -> float:
 
 
 def test_annotate_choices_are_the_signs_of_each_raters_difference() -> None:
-    comparison = annotate(snippet("a", 3, 0, 1, batch=12), snippet("b", -1, 0, 2, batch=12))
+    comparison = compare(snippet("a", 3, 0, 1, batch=12), snippet("b", -1, 0, 2, batch=12))
     assert (comparison.chosen, comparison.rejected) == ("text of a", "text of b")
     assert [(a.annotator, a.choice) for a in comparison.annotations] == [
         ("b012-r00", Choice.CHOSEN),
@@ -45,33 +53,55 @@ def test_annotate_different_raters_is_refused(other: Snippet) -> None:
         annotate(snippet("a", 2, 2), other)
 
 
-def test_make_pairs_better_first_within_batch_and_a_point_apart() -> None:
+def test_pairs_within_batches_better_first_and_a_point_apart() -> None:
     snippets = [snippet(f"s{i}", i % 5, i % 5, batch=i // 6) for i in range(24)]
-    pairs = list(make_pairs(snippets, uses_per_snippet=9, seed=0))
+    pairs = list(pairs_within_batches(snippets, uses_per_snippet=9, seed=0))
     assert len(pairs) > 10
     for better, worse in pairs:
         assert better.batch == worse.batch
         assert better.mean - worse.mean >= 1
 
 
-def test_make_pairs_uses_no_snippet_too_often() -> None:
+def test_pairs_within_batches_use_no_snippet_too_often() -> None:
     snippets = [snippet(f"s{i}", i, i) for i in range(12)]
-    pairs = list(make_pairs(snippets, uses_per_snippet=2, seed=0))
+    pairs = list(pairs_within_batches(snippets, uses_per_snippet=2, seed=0))
     uses = Counter(s.id for pair in pairs for s in pair)
     assert max(uses.values()) == 2
     assert len(pairs) > 8
 
 
-def test_make_pairs_input_order_does_not_matter() -> None:
+def test_pairs_within_batches_input_order_does_not_matter() -> None:
     snippets = [snippet(f"s{i}", i % 4, i % 4, batch=i % 3) for i in range(20)]
-    forward = list(make_pairs(snippets, uses_per_snippet=2, seed=1))
-    assert list(make_pairs(reversed(snippets), uses_per_snippet=2, seed=1)) == forward
-    assert list(make_pairs(snippets, uses_per_snippet=2, seed=2)) != forward
+    forward = list(pairs_within_batches(snippets, uses_per_snippet=2, seed=1))
+    assert list(pairs_within_batches(reversed(snippets), uses_per_snippet=2, seed=1)) == forward
+    assert list(pairs_within_batches(snippets, uses_per_snippet=2, seed=2)) != forward
+
+
+def test_pairs_across_batches_better_first_and_a_point_apart() -> None:
+    snippets = [snippet(f"s{i}", i % 5, i % 5, batch=i // 6) for i in range(60)]
+    pairs = list(pairs_across_batches(snippets, rounds=3, seed=0))
+    assert len(pairs) > 20
+    for better, worse in pairs:
+        assert better.batch != worse.batch
+        assert better.mean - worse.mean >= 1
+
+
+def test_pairs_across_batches_one_use_a_round_and_no_pair_twice() -> None:
+    snippets = [snippet(f"s{i}", i, i, batch=i) for i in range(16)]
+    (*once,) = pairs_across_batches(snippets, rounds=1, seed=0)
+    assert Counter(s.id for pair in once for s in pair) == Counter(s.id for s in snippets)
+    often = [(a.id, b.id) for a, b in pairs_across_batches(snippets, rounds=40, seed=0)]
+    assert len(often) == len(set(often)) > len(once)
+
+
+def test_compare_across_batches_invents_no_annotations() -> None:
+    comparison = compare(snippet("a", 3, 3, batch=1), snippet("b", 0, 0, batch=2))
+    assert comparison == Comparison("text of a", "text of b", ())
 
 
 def some_comparisons(count: int) -> list[Comparison]:
     return [
-        annotate(snippet(f"a{i}", 3, 2, i % 3, 1), snippet(f"b{i}", 0, 0, 1, 1))
+        compare(snippet(f"a{i}", 3, 2, i % 3, 1), snippet(f"b{i}", 0, 0, 1, 1))
         for i in range(count)
     ]
 

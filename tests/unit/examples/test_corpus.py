@@ -1,6 +1,7 @@
 """Snippets: cleaning, parsing, splits by hash, batches of raters, copies."""
 
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -78,12 +79,12 @@ def test_without_copies_keeps_the_first_of_each_text() -> None:
     assert [s.id for s in without_copies(snippets, {"a fine day"})] == ["2"]
 
 
-def test_read_corpus_without_source_says_what_to_run(tmp_path) -> None:
+def test_read_corpus_without_source_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match=r"no such file; run `python -m movie_reviews\.fetch`"):
         read_corpus(tmp_path, "movieReviewSnippets")
 
 
-def test_read_corpus_drops_the_byte_order_mark(tmp_path) -> None:
+def test_read_corpus_drops_the_byte_order_mark(tmp_path: Path) -> None:
     for kind, content in zip(("GroundTruth", "anonDataRatings"), corpus_files(2), strict=True):
         (tmp_path / f"made_{kind}.txt").write_bytes(b"\xef\xbb\xbf" + content.encode())
     assert [s.id for s in read_corpus(tmp_path, "made")] == ["1", "2"]

@@ -64,6 +64,18 @@ class TrainingConfig(ConfigModel):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def ceiling_above_derived_limit(self) -> Self:
+        """A ceiling below the limit would stop policies that count as certified."""
+        if self.kl_ceiling_nats < self.kl_limit_nats:
+            msg = (
+                f"guard.kl.ceilingNats={self.kl_ceiling_nats}: below the limit of "
+                f"{self.kl_limit_nats} nats, {LIMIT_OVER_TARGET} times ppo.kl.targetNats; "
+                "raise it or leave it out"
+            )
+            raise ValueError(msg)
+        return self
+
     @property
     def kl_limit_nats(self) -> float:
         """KL per response that stops the run when exceeded, in nats."""

@@ -8,7 +8,11 @@ class HistoryRecord(BaseModel):
     """What one step measured; metrics go by their Prometheus name without the `rlhf_` prefix."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",  # JSON has no other spelling for them
     )
 
     step: int
@@ -29,7 +33,11 @@ class Progress(BaseModel):
     """How far a phase has come: `progress.json`."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",  # JSON has no other spelling for them
     )
 
     step: int

@@ -56,6 +56,11 @@ class AttemptPaths:
         return self.root / "progress.json"
 
     @property
+    def metrics_port(self) -> Path:
+        """The port at which the attempt serves its metrics."""
+        return self.root / "metrics-port"
+
+    @property
     def samples(self) -> Path:
         """Responses side by side, one JSON line per prompt (Evaluation)."""
         return self.root / "samples.jsonl"

@@ -4,7 +4,6 @@ The launcher turns the outcomes of all ranks into one exit code and one result; 
 `rlhf run` read both. What to do about an outcome is not decided here.
 """
 
-import json
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
@@ -89,7 +88,11 @@ class Result(BaseModel):
     """`result.json` and the termination message: how a phase ended, for programs and people."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",  # JSON has no other spelling for them
     )
 
     phase: Phase
@@ -123,7 +126,7 @@ class Result(BaseModel):
 
 
 def _shortened(result: Result) -> str:
-    text = json.dumps(result.model_dump(mode="json", by_alias=True), ensure_ascii=False)
+    text = result.model_dump_json(by_alias=True)
     excess = len(text.encode()) - MAXIMUM_RESULT_BYTES
     if excess <= 0:
         return text

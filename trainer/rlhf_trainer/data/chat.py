@@ -9,6 +9,7 @@ follows is refused. Imports no transformers: the tokenizer is passed in.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from rlhf_trainer.data.problems import shortened
@@ -67,8 +68,8 @@ class ChatTemplate:
             if turns[index].role is Role.ASSISTANT:
                 asked = self._render(turns[:index], place, ask=True)
                 answered = self._render(turns[: index + 1], place, ask=False)
-                if not (asked.startswith(rendered) and answered.startswith(asked)):
-                    raise _rewrites(place, asked, answered)
+                _require_beginning(place, rendered, asked)
+                _require_beginning(place, asked, answered)
                 segments.append(Segment(asked[len(rendered) :], is_response=False))
                 segments += self._answer(answered[len(asked) :])
                 rendered = answered
@@ -120,19 +121,15 @@ class ChatTemplate:
             ) from error
 
 
-def _rewrites(place: str, asked: str, answered: str) -> InvalidError:
-    common = next(
-        (
-            index
-            for index, pair in enumerate(zip(asked, answered, strict=False))
-            if len(set(pair)) > 1
-        ),
-        min(len(asked), len(answered)),
-    )
-    return InvalidError(
-        place,
-        shortened(asked[common:]),
-        "the chat template renders this otherwise once the answer follows: "
-        f"{shortened(answered[common:])}",
-        "use a template whose prompts are beginnings of conversations",
-    )
+def _require_beginning(place: str, shorter: str, longer: str) -> None:
+    """Refuse a conversation whose rendering changes where only a turn was added."""
+    if not longer.startswith(shorter):
+        pairs = zip(shorter, longer, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        raise InvalidError(
+            place,
+            shortened(shorter[common:]),
+            "the chat template renders this otherwise once another turn follows: "
+            f"{shortened(longer[common:])}",
+            "use a template whose prompts are beginnings of conversations",
+        )

@@ -158,12 +158,10 @@ def _split_by_hash(kind: Kind[R], loaded: Loaded[R], fraction: float) -> Split[R
 
 
 def _gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Gate | None:
-    value = agreement.value(minimum.statistic) if minimum else None
-    return (
-        None
-        if minimum is None or value is None
-        else Gate(minimum.statistic, value, minimum.at_least)
-    )
+    if minimum is None:
+        return None
+    value = agreement.value(minimum.statistic)
+    return None if value is None else Gate(minimum.statistic, value, minimum.at_least)
 
 
 def _undefined_gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Iterator[Problem]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_trainer.data.special_tokens import SpecialTokens
-from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts, write_text
+from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts
 from rlhf_trainer.data.tokenise import TokenisedSet
+from rlhf_trainer.files import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,7 +74,7 @@ class PreparedData:
             "tokens": {which.value: tokenised.summary() for which, tokenised in sets.items()},
             "specialTokens": asdict(special),
         }
-        write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.summary, json.dumps(summary, indent=2) + "\n")
 
     def demonstrations(self) -> Demonstrations:
         """Return what SFT trains on."""

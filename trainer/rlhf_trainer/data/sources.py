@@ -107,7 +107,7 @@ def _parse_line(place: str, line: bytes) -> Row | Problem:
 
 def _read_parquet(path: Path, name: str, setting: str) -> Iterator[Row]:
     import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - JSONL needs none of it
-    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - the same
+    from pyarrow import parquet  # noqa: PLC0415 - the same
 
     index = 0
     try:

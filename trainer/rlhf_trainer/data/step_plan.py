@@ -10,8 +10,9 @@ def plan_step(
 ) -> list[list[int]]:
     """Return this rank's micro-batches of an update's rows, as indices into `lengths` (in tokens).
 
-    Rows are dealt out by length, so that all ranks have about the same work; all get the same number of
-    micro-batches, the last ones of some may be empty. Every rank computes the plan of all: no exchange.
+    Rows are dealt out by length, so that all ranks have about the same work; all get the same
+    number of micro-batches, the last ones of some may be empty. Every rank computes the plan of
+    all: nothing is exchanged.
     """
     by_length = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     plans = []

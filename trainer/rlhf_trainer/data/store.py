@@ -5,8 +5,6 @@ and a rank reads only the rows it works on. A folder is there whole or not at al
 are is decided elsewhere.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rlhf_trainer.files import write_folder
 
 Tokens = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -50,10 +50,10 @@ class Ragged(Generic[Scalar]):
         return np.diff(self.offsets)
 
     def write(self, folder: Path, name: str) -> None:
-        """Write two files into `folder`, and wait until they are on the disk."""
+        """Write two files into `folder`."""
         values, offsets = _files(folder, name)
-        _save(values, self.values)
-        _save(offsets, self.offsets)
+        np.save(values, self.values, allow_pickle=False)
+        np.save(offsets, self.offsets, allow_pickle=False)
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Self:
@@ -63,13 +63,6 @@ class Ragged(Generic[Scalar]):
             np.load(values, mmap_mode="r", allow_pickle=False),
             np.load(offsets, allow_pickle=False),
         )
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
@@ -112,8 +105,8 @@ class Demonstrations:
         return len(self.tokens)
 
     def __getitem__(self, index: int) -> DemonstrationTokens:
-        mask = self.response_masks[index].astype(np.bool_)
-        return DemonstrationTokens(self.tokens[index].astype(np.int64), mask)
+        mask = np.array(self.response_masks[index], np.bool_)
+        return DemonstrationTokens(_tokens(self.tokens[index]), mask)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -122,7 +115,12 @@ class Demonstrations:
 
     def write(self, folder: Path) -> None:
         """Write `folder` as a whole, in place of what may be there."""
-        _write_folder(folder, {"tokens": self.tokens, "response-mask": self.response_masks})
+        write_folder(
+            folder,
+            lambda target: _write_columns(
+                target, {"tokens": self.tokens, "response-mask": self.response_masks}
+            ),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -141,9 +139,7 @@ class Pairs:
         return len(self.chosen)
 
     def __getitem__(self, index: int) -> PairTokens:
-        return PairTokens(
-            self.chosen[index].astype(np.int64), self.rejected[index].astype(np.int64)
-        )
+        return PairTokens(_tokens(self.chosen[index]), _tokens(self.rejected[index]))
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -152,7 +148,12 @@ class Pairs:
 
     def write(self, folder: Path) -> None:
         """Write `folder` as a whole, in place of what may be there."""
-        _write_folder(folder, {"chosen": self.chosen, "rejected": self.rejected})
+        write_folder(
+            folder,
+            lambda target: _write_columns(
+                target, {"chosen": self.chosen, "rejected": self.rejected}
+            ),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -172,7 +173,7 @@ class Prompts:
 
     def __getitem__(self, index: int) -> PromptTokens:
         text = self.texts[index].tobytes().decode()
-        return PromptTokens(self.tokens[index].astype(np.int64), text)
+        return PromptTokens(_tokens(self.tokens[index]), text)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -181,7 +182,10 @@ class Prompts:
 
     def write(self, folder: Path) -> None:
         """Write `folder` as a whole, in place of what may be there."""
-        _write_folder(folder, {"tokens": self.tokens, "texts": self.texts})
+        write_folder(
+            folder,
+            lambda target: _write_columns(target, {"tokens": self.tokens, "texts": self.texts}),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -189,34 +193,16 @@ class Prompts:
         return cls(Ragged.read(folder, "tokens"), Ragged.read(folder, "texts"))
 
 
-def _write_folder(folder: Path, columns: Mapping[str, Ragged[np.int32] | Ragged[np.uint8]]) -> None:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, column in columns.items():
-        column.write(temporary, name)
-    sync_folder(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    sync_folder(folder.parent)
+def _tokens(row: NDArray[np.int32]) -> Tokens:
+    """Return a copy in memory: torch warns of arrays that it must not write through."""
+    return np.array(row, np.int64)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write the file at `path` as a whole, and wait until it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+def _write_columns(
+    folder: Path, columns: Mapping[str, Ragged[np.int32] | Ragged[np.uint8]]
+) -> None:
+    def write(target: Path) -> None:
+        for name, column in columns.items():
+            column.write(target, name)
 
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_folder(folder, write)

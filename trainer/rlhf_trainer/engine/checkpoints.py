@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_trainer.contract import AttemptPaths
-from rlhf_trainer.engine.saving import MANIFEST, write_folder
+from rlhf_trainer.engine.saving import MANIFEST
+from rlhf_trainer.files import write_text
 
 
 class Checkpoints:
@@ -27,10 +28,10 @@ class Checkpoints:
         return self._certified_step
 
     def write(self, step: int, write: Callable[[Path], object], *, writes: bool) -> None:
-        """Let `write` fill the checkpoint of `step`; drop those that the rule does not keep."""
+        """Let `write` make the checkpoint of `step`; drop those that the rule does not keep."""
         self._steps.append(step)
         if writes:
-            write_folder(self._paths.checkpoint(step), write)
+            write(self._paths.checkpoint(step))
         self._prune(writes=writes)
 
     def certify(self, step: int, *, writes: bool) -> None:
@@ -40,7 +41,7 @@ class Checkpoints:
         self._certified_step = step
         if writes:
             note = json.dumps({"certifiedStep": step, "checkpoint": f"step-{step}"})
-            self._paths.certified.write_text(note + "\n", encoding="utf-8")
+            write_text(self._paths.certified, note + "\n")
         self._prune(writes=writes)
 
     def _prune(self, *, writes: bool) -> None:

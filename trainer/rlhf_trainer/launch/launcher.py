@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 RANK_MODULE = "rlhf_trainer"
 """What every rank runs: `python -m rlhf_trainer`, with the launcher's arguments."""
 
-_SHARE_OF_GRACE_FOR_RANKS = 0.9
-_SHARE_OF_GRACE_FOR_ALL = 0.95
-"""The rest is for the verdict, before the kubelet's SIGKILL."""
+_SHARE_OF_GRACE = 0.1
+_LEAST_SECONDS = 5
+"""What is kept of the grace period for the verdict, before the kubelet's SIGKILL."""
 
 
 def main(argv: Sequence[str], module: str = RANK_MODULE) -> int:
@@ -81,12 +81,13 @@ class _Launch:
     """The ranks of this node and their verdict."""
 
     def __init__(self, arguments: Arguments, topology: Topology, module: str) -> None:
-        grace = arguments.grace_seconds
+        kept = max(_LEAST_SECONDS, _SHARE_OF_GRACE * arguments.grace_seconds)
+        deadline_seconds = max(1.0, arguments.grace_seconds - kept / 2)
         self._arguments = arguments
         self._topology = topology
         self._module = module
-        self._shutdown_seconds = max(1, int(grace * _SHARE_OF_GRACE_FOR_RANKS))
-        self._termination = Termination(self._conclude, grace * _SHARE_OF_GRACE_FOR_ALL)
+        self._shutdown_seconds = max(1, int(arguments.grace_seconds - kept))
+        self._termination = Termination(self._conclude, deadline_seconds)
         self._end = AgentEnd()
         self._began = time.monotonic()
 

@@ -4,7 +4,6 @@ A step is: collect, ask the guard, learn. Its record says what the policy after 
 measured, and the update that followed; a last rollout measures, and so certifies, the final policy.
 """
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn, assert_never
@@ -15,7 +14,7 @@ from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
 from rlhf_trainer.engine.checkpoints import Checkpoints
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import save_model, write_folder
+from rlhf_trainer.engine.saving import copy_model, save_model
 from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
@@ -197,10 +196,7 @@ class _PPO:
         """Export the policy of a checkpoint; step 0 is the SFT model."""
         source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
         if self.ranks.is_main:
-            write_folder(
-                self.context.paths.model,
-                lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True),
-            )
+            copy_model(source, self.context.paths.model)
         self.ranks.barrier()
 
     def facts(

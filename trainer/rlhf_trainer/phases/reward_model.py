@@ -20,9 +20,9 @@ from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import Pairs, PairTokens
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import save_model, write_folder
+from rlhf_trainer.engine.saving import save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
-from rlhf_trainer.errors import GateFailedError, InvalidError
+from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
 from rlhf_trainer.models.batch import collate
 from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
@@ -65,6 +65,13 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     del engine, network, training
 
     normalisation = _normalise(context, ranks, prepared)
+    metrics = {
+        "validationAccuracy": best.accuracy,
+        "validationMargin": best.margin / normalisation.std,
+        "calibrationError": best.calibration_error,
+        "scoreMean": normalisation.mean,
+        "scoreStd": normalisation.std,
+    }
     if best.accuracy < settings.minimum_accuracy:
         raise GateFailedError(
             f"validation accuracy {best.accuracy:.3f} is below rewardModel.minimumAccuracy="
@@ -72,18 +79,13 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
             "agreement, "
             "add comparisons, or train longer",
             reason="AccuracyTooLow",
+            facts=Facts(step=best_step, metrics=metrics),
         )
     return PhaseReport(
         f"orders {best.accuracy:.1%} of {len(prepared.held_out_pairs())} held-out comparisons "
         "as people do "
         f"(best at step {best_step})",
-        {
-            "validationAccuracy": best.accuracy,
-            "validationMargin": best.margin / normalisation.std,
-            "calibrationError": best.calibration_error,
-            "scoreMean": normalisation.mean,
-            "scoreStd": normalisation.std,
-        },
+        metrics,
         step=best_step,
         model_path=context.paths.model,
     )
@@ -190,10 +192,7 @@ class _Training:
             if self._ranks.is_main:
                 tokenizer = self._context.prepared().tokenizer
                 classifier = self._network.classifier
-                write_folder(
-                    self._context.paths.model,
-                    lambda folder: save_model(classifier, tokenizer, folder),
-                )
+                save_model(classifier, tokenizer, self._context.paths.model)
         self._ranks.barrier()
 
 
@@ -224,6 +223,6 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
     normalisation = ScoreNormalisation(mean, std)
     normalisation.store(classifier)
     if ranks.is_main:
-        write_folder(folder, lambda target: save_model(classifier, prepared.tokenizer, target))
+        save_model(classifier, prepared.tokenizer, folder)
     ranks.barrier()
     return normalisation

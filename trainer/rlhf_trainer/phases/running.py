@@ -47,7 +47,7 @@ def _run(context: PhaseContext) -> PhaseReport:
 
 
 def _trained_phase(phase: Phase) -> Callable[[PhaseContext, process_group.Ranks], PhaseReport]:
-    """Return the phase's `run`: its module loads DeepSpeed, which must know its accelerator first."""
+    """Return the phase's `run`: its module loads DeepSpeed, which asks for a device at once."""
     module = importlib.import_module(f"rlhf_trainer.phases.{phase.slug.replace('-', '_')}")
     run: Callable[[PhaseContext, process_group.Ranks], PhaseReport] = module.run
     return run

@@ -10,7 +10,7 @@ from rlhf_trainer.data.order import BatchStream
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import Demonstrations, DemonstrationTokens
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import save_model, write_folder
+from rlhf_trainer.engine.saving import save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.models.batch import collate
 from rlhf_trainer.models.loading import load_causal_lm
@@ -121,7 +121,5 @@ def _export(engine: TrainingEngine, policy: Policy, context: PhaseContext, ranks
     with engine.gathered():
         if ranks.is_main:
             tokenizer = context.prepared().tokenizer
-            write_folder(
-                context.paths.model, lambda folder: save_model(policy.lm, tokenizer, folder)
-            )
+            save_model(policy.lm, tokenizer, context.paths.model)
     ranks.barrier()

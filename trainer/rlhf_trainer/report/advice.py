@@ -57,11 +57,13 @@ def _load(facts: RunFacts, _phase: Phase) -> Advice:
 
 def _after_a_stop(facts: RunFacts, phase: Phase) -> Advice:
     stopped = facts.phase(phase)
-    certified = stopped.result.certified_step if stopped and stopped.result else None
+    result = stopped.result if stopped else None
+    certified, path = (result.certified_step, result.model_path) if result else (None, None)
     kept = ""
     if certified is not None:
         which = f"of step {certified}" if certified else "of SFT (step 0)"
-        kept = f"The policy {which}, the newest inside the limit, is kept. "
+        place = f" in {path}" if path else ""
+        kept = f"The policy {which}, the newest inside the limit, is kept{place}. "
     if facts.config is not None and facts.config.ppo.kl.coefficient == 0:
         setting = ("spec.ppo.kl.coefficient", f"{_KL_COEFFICIENT}")
         return Advice(f"{kept}Begin again with a KL penalty.", _again(facts, *setting))

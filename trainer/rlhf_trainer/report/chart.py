@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rlhf_trainer.report.formats import number
 
@@ -11,6 +11,12 @@ Point = tuple[float, float]
 
 MAXIMUM_POINTS = 600
 """More than a chart has pixels for."""
+
+DENSE_POINTS = 250
+"""From here on a line shows its scatter, and a mean is drawn over it."""
+
+_MEAN_SHARE = 40
+"""The mean is taken over this part of all points."""
 
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Distances between ticks, times a power of ten."""
@@ -68,6 +74,11 @@ class Chart:
         """Whether there is anything to draw."""
         return any(line.points for line in self.lines)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether means are drawn over its lines."""
+        return any(len(line.points) >= DENSE_POINTS for line in self.lines)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -123,6 +134,19 @@ def thinned(points: Sequence[Point], maximum: int = MAXIMUM_POINTS) -> list[Poin
         )
         kept += sorted(chosen, key=lambda point: point[0])
     return kept
+
+
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """Return the mean over the neighbours of every finite point; the first has none."""
+    finite = [point for point in points if math.isfinite(point[1])]
+    half = max(1, len(finite) // _MEAN_SHARE // 2)
+    sums = [0.0, *accumulate(value for _, value in finite)]
+    means: list[Point] = []
+    for index, (x, _) in enumerate(finite):
+        # Early steps move fast: as far to the one side as to the other, or the mean would lag.
+        begin, end = index - min(half, index), min(index + min(half, index) + 1, len(finite))
+        means.append((x, (sums[end] - sums[begin]) / (end - begin)))
+    return means
 
 
 def runs(points: Sequence[Point]) -> list[list[Point]]:

@@ -10,6 +10,9 @@ from rlhf_trainer.report.chart import Chart, Line, Mark, Rule
 from rlhf_trainer.report.facts import PhaseFacts, RunFacts
 from rlhf_trainer.report.formats import percent
 
+MAXIMUM_EVENTS = 12
+"""The newest are shown: a guard that warns at every step would fill the page."""
+
 MAXIMUM_BARS = 60
 """Beyond, neighbouring steps share a bar of their mean."""
 
@@ -21,6 +24,8 @@ class Group:
     title: str
     charts: Sequence[Chart]
     stages: Chart | None = None
+    events: Sequence[tuple[int, str]] = ()
+    """Step and what people should see at it."""
 
 
 def kl_limit(facts: RunFacts) -> float | None:
@@ -62,11 +67,16 @@ def groups(facts: RunFacts) -> list[Group]:
         of_phase = facts.phase(phase)
         if of_phase is not None and of_phase.history:
             drawn = [chart for chart in charts(facts, of_phase) if chart.has_points]
-            found.append(Group(_TITLES[phase], drawn, _stages(of_phase)))
+            found.append(Group(_TITLES[phase], drawn, _stages(of_phase), _events(of_phase)))
     return found
 
 
 _TITLES = {Phase.PPO: "PPO", Phase.REWARD_MODEL: "Reward model", Phase.SFT: "SFT"}
+
+
+def _events(phase: PhaseFacts) -> list[tuple[int, str]]:
+    events = [(record.step, record.event) for record in phase.history if record.event]
+    return events[-MAXIMUM_EVENTS:]
 
 
 def _kl(facts: RunFacts, ppo: PhaseFacts) -> Chart:

@@ -1,6 +1,8 @@
 """How the report writes numbers for people. Pure."""
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 _SMALL = 1e-3
 _LARGE = 1e6
@@ -33,6 +35,18 @@ def number(value: float) -> str:
         if "." in text:
             text = text.rstrip("0").rstrip(".")
     return _typeset(text)
+
+
+def tick_labels(ticks: Sequence[float], write: Callable[[float], str] = number) -> dict[float, str]:
+    """Return what is written at every tick: plain numbers all have the decimals of their step."""
+    largest = max(map(abs, ticks), default=0.0)
+    if write is not number or len(ticks) == 1 or not _SMALL <= largest < _THOUSANDS_FROM:
+        return {tick: write(tick) for tick in ticks}
+    step = min(after - before for before, after in pairwise(ticks))
+    decimals = max(0, 1 - math.floor(math.log10(step) + 1e-9))
+    if all(math.isclose(tick, round(tick, decimals - 1), abs_tol=step / 1e3) for tick in ticks):
+        decimals -= 1
+    return {tick: _typeset(f"{tick:.{max(0, decimals)}f}") if tick else "0" for tick in ticks}
 
 
 def score(value: float) -> str:

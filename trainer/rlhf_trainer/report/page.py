@@ -114,6 +114,8 @@ def _drawn(group: Group) -> dict[str, object]:
         ],
         "stages": _stages(group),
         "span": _columns_left(group),
+        "events": group.events,
+        "dense": any(chart.is_dense for chart in group.charts),
     }
 
 

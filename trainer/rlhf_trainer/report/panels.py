@@ -64,6 +64,7 @@ class ComparedRow:
     """One measure under both policies."""
 
     label: str
+    unit: str
     sft: str
     policy: str
 
@@ -223,10 +224,10 @@ def _state(facts: PhaseFacts | None) -> tuple[str, Tone]:
 
 
 _COMPARED = {
-    "rewardScore": "Reward, score",
-    "entropyNatsPerToken": "Entropy, nats per token",
-    "responseLengthTokens": "Response length, tokens",
-    "distinct2": "Distinct-2, share of word pairs",
+    "rewardScore": ("Reward", "score"),
+    "entropyNatsPerToken": ("Entropy", "nats per token"),
+    "responseLengthTokens": ("Response length", "tokens"),
+    "distinct2": ("Distinct-2", "share of word pairs"),
 }
 """Measures of Evaluation; the SFT policy's have the same name after `sft`."""
 
@@ -236,8 +237,8 @@ def compared_rows(facts: RunFacts) -> list[ComparedRow]:
     evaluation = facts.phase(Phase.EVALUATION)
     metrics = evaluation.result.metrics if evaluation and evaluation.result else {}
     return [
-        ComparedRow(label, number(metrics[sft]), number(metrics[name]))
-        for name, label in _COMPARED.items()
+        ComparedRow(label, unit, number(metrics[sft]), number(metrics[name]))
+        for name, (label, unit) in _COMPARED.items()
         if name in metrics and (sft := f"sft{capitalised(name)}") in metrics
     ]
 

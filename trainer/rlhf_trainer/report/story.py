@@ -70,7 +70,7 @@ def _deciding(facts: RunFacts) -> PhaseFacts | None:
 def _outcome(facts: RunFacts, deciding: PhaseFacts | None) -> str:
     if facts.status.outcome is not None:
         return facts.status.outcome
-    if deciding is None or deciding.outcome is None:
+    if deciding is None or deciding.outcome is None or facts.status.phases:
         return RUNNING
     if deciding.outcome is Outcome.COMPLETED and deciding.phase is not Phase.EVALUATION:
         return RUNNING
@@ -93,6 +93,8 @@ def _reason(facts: RunFacts, deciding: PhaseFacts | None, outcome: str) -> str:
 def _activity(deciding: PhaseFacts) -> str:
     if deciding.outcome is Outcome.COMPLETED:
         return f"{deciding.phase} is complete; the next phase has not begun yet."
+    if deciding.result is not None:
+        return f"{deciding.phase} is to be tried again; it ended: {deciding.result.message}."
     progress = deciding.progress
     if progress is None:
         return f"{deciding.phase} has begun."

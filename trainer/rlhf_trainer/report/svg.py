@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from rlhf_trainer.report.chart import (
+    DENSE_POINTS,
     Axis,
     Chart,
     Line,
@@ -18,10 +19,11 @@ from rlhf_trainer.report.chart import (
     Rule,
     axis,
     runs,
+    smoothed,
     step_axis,
     thinned,
 )
-from rlhf_trainer.report.formats import NOT_A_NUMBER, number
+from rlhf_trainer.report.formats import NOT_A_NUMBER, number, tick_labels
 
 _CHARACTER = 6.4
 """Width of a digit of tick labels, in pixels."""
@@ -78,13 +80,18 @@ class _Frame:
 def draw_lines(chart: Chart, width: float, height: float) -> str:
     """Return a line chart."""
     lines = [Line(line.label, thinned(line.points), line.spread) for line in chart.lines]
+    means = [
+        thinned(smoothed(line.points)) if len(line.points) >= DENSE_POINTS else []
+        for line in chart.lines
+    ]
     frame = _frame(chart, lines, width, height)
     inner = [
         *(_zone(frame, rule) for rule in chart.rules if rule.kind == "limit"),
         *_axes(frame, chart),
-        *_rules(frame, chart),
+        *(_across(frame, frame.at_y(rule.value), f"rule {rule.kind}") for rule in chart.rules),
+        *(part for index, line in enumerate(lines) for part in _line(frame, line, index, means)),
+        *_rule_labels(frame, chart, lines),
         *_marks(frame, chart.marks),
-        *(part for index, line in enumerate(lines) for part in _line(frame, line, index)),
     ]
     return _svg(chart, frame, lines, inner)
 
@@ -118,7 +125,8 @@ def draw_bars(chart: Chart, width: float, height: float) -> str:
 
 def draw_spark(points: Sequence[Point], width: float, height: float) -> str:
     """Return a line without axes: only where a number came from."""
-    kept = [point for point in thinned(points) if math.isfinite(point[1])]
+    shown = smoothed(points) if len(points) >= DENSE_POINTS else points
+    kept = [point for point in thinned(shown) if math.isfinite(point[1])]
     if len(kept) <= 1:
         return ""
     steps, values = [x for x, _ in kept], [y for _, y in kept]
@@ -157,16 +165,16 @@ def _frame(chart: Chart, lines: Sequence[Line], width: float, height: float) -> 
 
 
 def _left(y_axis: Axis, chart: Chart) -> float:
-    widest = max(len(chart.write(tick)) for tick in y_axis.ticks)
+    widest = max(map(len, tick_labels(y_axis.ticks, chart.write).values()))
     return max(_LEAST_LEFT, 12 + _CHARACTER * widest)
 
 
 def _axes(frame: _Frame, chart: Chart) -> Iterable[str]:
-    for tick in frame.y.ticks:
+    for tick, label in tick_labels(frame.y.ticks, chart.write).items():
         y = frame.at_y(tick)
         kind = "base" if tick == frame.y.low else "grid"
         yield _across(frame, y, kind)
-        yield _text(frame.left - 7, y + 4, chart.write(tick), "tick end")
+        yield _text(frame.left - 7, y + 4, label, "tick end")
     for tick in frame.x.ticks:
         x = frame.at_x(tick)
         yield (
@@ -186,16 +194,25 @@ def _zone(frame: _Frame, rule: Rule) -> str:
     )
 
 
-def _rules(frame: _Frame, chart: Chart) -> Iterable[str]:
+def _rule_labels(frame: _Frame, chart: Chart, lines: Sequence[Line]) -> Iterable[str]:
     above = math.inf
     for rule in sorted(chart.rules, key=lambda rule: rule.value):
         y = frame.at_y(rule.value)
-        yield _across(frame, y, f"rule {rule.kind}")
         label = y - 5 if above - y >= _LABEL_GAP else y + 13
-        yield _text(
-            frame.left + 8, label, f"{rule.label} {chart.write(rule.value)}", f"label {rule.kind}"
-        )
+        text = f"{rule.label} {chart.write(rule.value)}"
+        if _is_nearer_at_the_end(rule, lines):
+            yield _text(frame.left + 8, label, text, f"label {rule.kind}")
+        else:
+            yield _text(frame.right - 8, label, text, f"label {rule.kind} end")
         above = y
+
+
+def _is_nearer_at_the_end(rule: Rule, lines: Sequence[Line]) -> bool:
+    """Tell on which side a rule's name would meet a line."""
+    stretches = [stretch for line in lines for stretch in runs(line.points)]
+    first = min((abs(stretch[0][1] - rule.value) for stretch in stretches), default=1.0)
+    last = min((abs(stretch[-1][1] - rule.value) for stretch in stretches), default=0.0)
+    return last <= first
 
 
 def _marks(frame: _Frame, marks: Sequence[Mark]) -> Iterable[str]:
@@ -212,7 +229,8 @@ def _marks(frame: _Frame, marks: Sequence[Mark]) -> Iterable[str]:
         )
 
 
-def _line(frame: _Frame, line: Line, index: int) -> Iterable[str]:
+def _line(frame: _Frame, line: Line, index: int, means: Sequence[Sequence[Point]]) -> Iterable[str]:
+    mean = means[index]
     spread = dict(line.spread)
     for stretch in runs(line.points):
         if spread:
@@ -220,8 +238,11 @@ def _line(frame: _Frame, line: Line, index: int) -> Iterable[str]:
             outline = [(x, _held(frame.y, y + half)) for x, y, half in offsets]
             outline += [(x, _held(frame.y, y - half)) for x, y, half in reversed(offsets)]
             yield f'<polygon class="band c{index}" points="{_points(frame, outline)}"/>'
-        yield f'<polyline class="line c{index}" points="{_points(frame, stretch)}"/>'
-    finite = [point for point in line.points if math.isfinite(point[1])]
+        scatter = " scatter" if mean else ""
+        yield f'<polyline class="line{scatter} c{index}" points="{_points(frame, stretch)}"/>'
+    if mean:
+        yield f'<polyline class="line c{index}" points="{_points(frame, mean)}"/>'
+    finite = [point for point in mean or line.points if math.isfinite(point[1])]
     if finite:
         x, y = frame.at_x(finite[-1][0]), frame.at_y(finite[-1][1])
         yield f'<circle class="dot c{index}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'

@@ -8,17 +8,11 @@ from bisect import bisect_right
 from pathlib import Path
 from threading import Lock
 
-from pydantic import ConfigDict
-
 from rlhf_trainer.contract import HistoryRecord
 
 MAXIMUM_PAGE_RECORDS = 1000
 MAXIMUM_PAGE_BYTES = 1_000_000
 """A page never grows past these, so that no reader can make the trainer work for long."""
-
-
-class _WrittenRecord(HistoryRecord):
-    model_config = ConfigDict(ser_json_inf_nan="strings")
 
 
 class HistoryFile:
@@ -42,8 +36,7 @@ class HistoryFile:
         """
         if self._steps and record.step < self._steps[-1]:
             raise ValueError(f"step={record.step}: below the last one, {self._steps[-1]}")
-        written = _WrittenRecord(**dict(record))
-        line = written.model_dump_json(by_alias=True).encode() + b"\n"
+        line = record.model_dump_json(by_alias=True).encode() + b"\n"
         self._file.write(line)
         self._file.flush()
         with self._lock:

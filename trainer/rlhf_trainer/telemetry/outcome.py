@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rlhf_trainer.contract import AttemptPaths, Result
-from rlhf_trainer.telemetry.files import write_atomically
+from rlhf_trainer.files import write_text
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """The kubelet's default `terminationMessagePath`; it makes the file before the container starts."""
@@ -16,12 +16,12 @@ TERMINATION_LOG_VARIABLE = "RLHF_TERMINATION_LOG"
 
 def write_rank_outcome(paths: AttemptPaths, rank: int, result: Result) -> None:
     """Write one rank's verdict, which its launcher reads once the rank has ended."""
-    write_atomically(paths.rank_outcome(rank), result.to_json() + "\n", durable=True)
+    write_text(paths.rank_outcome(rank), result.to_json() + "\n")
 
 
 def write_result(paths: AttemptPaths, result: Result) -> None:
     """Write the verdict on the attempt as a whole."""
-    write_atomically(paths.result, result.to_json() + "\n", durable=True)
+    write_text(paths.result, result.to_json() + "\n")
 
 
 def write_termination_message(result: Result) -> None:

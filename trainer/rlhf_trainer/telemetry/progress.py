@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rlhf_trainer.contract import Progress
+from rlhf_trainer.files import write_text
 from rlhf_trainer.telemetry.clock import Clock
-from rlhf_trainer.telemetry.files import write_atomically
 
 _SECONDS_BETWEEN_WRITES = 0.25
 """Faster than eyes, slow enough for a network volume."""
@@ -30,6 +30,6 @@ class ProgressFile:
         if self._held_back is None:
             return
         text = self._held_back.model_dump_json(by_alias=True)
-        write_atomically(self._path, text + "\n", durable=False)
+        write_text(self._path, text + "\n", durable=False)
         self._held_back = None
         self._written_at = self._clock.monotonic()

@@ -17,17 +17,14 @@ from typing import Self, TextIO
 from typing_extensions import override
 
 from rlhf_trainer.contract import AttemptPaths, HistoryRecord, Phase, Progress
+from rlhf_trainer.files import write_text
 from rlhf_trainer.telemetry.clock import Clock
 from rlhf_trainer.telemetry.display import StepView, display_for
 from rlhf_trainer.telemetry.exporter import Exporter
-from rlhf_trainer.telemetry.files import write_atomically
 from rlhf_trainer.telemetry.headline import headline
 from rlhf_trainer.telemetry.history import HistoryFile
 from rlhf_trainer.telemetry.progress import ProgressFile
 from rlhf_trainer.telemetry.store import MetricStore
-
-METRICS_PORT_FILE = "metrics-port"
-"""File in the attempt's folder that names the port really served."""
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -165,8 +162,8 @@ class RecordingTelemetry(Telemetry):
         self._display = display_for(info.phase, self._clock, stream)
         self._exporter = None if port is None else Exporter.start(port, self._store, self._history)
         if self._exporter is not None:
-            port_file = paths.root / METRICS_PORT_FILE
-            write_atomically(port_file, f"{self._exporter.port}\n", durable=False)
+            port_file = paths.metrics_port
+            write_text(port_file, f"{self._exporter.port}\n", durable=False)
         self._stage_name: str | None = None
         self._stage_seconds: dict[str, float] = {}
         self._step_began = self._clock.monotonic()

@@ -1,6 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 
+from rlhf_operator.api import RLHFRun
 from rlhf_operator.api.changes import forbidden_change
+
+BuildRun = Callable[..., RLHFRun]
 
 
 @pytest.mark.parametrize(
@@ -15,13 +20,13 @@ from rlhf_operator.api.changes import forbidden_change
         pytest.param("spec.placement.processesPerNode=2", None, id="placement may change"),
     ],
 )
-def test_forbidden_change_of_a_field_is_named(build_run, override: str, path: str | None) -> None:
+def test_forbidden_change_of_a_field_is_named(
+    build_run: BuildRun, override: str, path: str | None
+) -> None:
     change = forbidden_change(build_run().spec, build_run(override).spec)
     assert (change.path if change else None) == path
 
 
-def test_forbidden_change_vanished_key_is_named(build_run) -> None:
-    change = forbidden_change(
-        build_run("spec.deepspeed.overrides={a: 1}").spec, build_run().spec
-    )
+def test_forbidden_change_vanished_key_is_named(build_run: BuildRun) -> None:
+    change = forbidden_change(build_run("spec.deepspeed.overrides={a: 1}").spec, build_run().spec)
     assert change == ("spec.deepspeed.overrides.a", 1, None)

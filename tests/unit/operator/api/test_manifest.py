@@ -22,18 +22,24 @@ spec:
 MISTAKES = {
     "above its bound": (
         "  ppo: {clipRange: 1.5}\n",
-        "r.yaml:10: spec.ppo.clipRange=1.5: must be below 1; "
-        "use a number above 0, below 1 (default 0.2)",
+        (
+            "r.yaml:10: spec.ppo.clipRange=1.5: must be below 1; "
+            "use a number above 0, below 1 (default 0.2)"
+        ),
     ),
     "below its bound": (
         "  ppo:\n    kl:\n      coefficient: -1\n",
-        "r.yaml:12: spec.ppo.kl.coefficient=-1: must be at least 0; "
-        "use a number from 0, up to 100 (default 0.02)",
+        (
+            "r.yaml:12: spec.ppo.kl.coefficient=-1: must be at least 0; "
+            "use a number from 0, up to 100 (default 0.02)"
+        ),
     ),
     "zero where more is needed": (
         "  sft: {epochs: 0}\n",
-        "r.yaml:10: spec.sft.epochs=0: must be at least 1; "
-        "use a whole number from 1, up to 1000 (default 1)",
+        (
+            "r.yaml:10: spec.sft.epochs=0: must be at least 1; "
+            "use a whole number from 1, up to 1000 (default 1)"
+        ),
     ),
     "misspelt field": (
         "  ppo: {learningRte: 1e-4}\n",
@@ -53,13 +59,17 @@ MISTAKES = {
     ),
     "number in quotes": (
         '  ppo: {learningRate: "1e-4"}\n',
-        "r.yaml:10: spec.ppo.learningRate=1e-4: in quotes, so it is text and not a number; "
-        "remove the quotes",
+        (
+            "r.yaml:10: spec.ppo.learningRate=1e-4: in quotes, so it is text and not a number; "
+            "remove the quotes"
+        ),
     ),
     "word for a number": (
         "  seed: lucky\n",
-        "r.yaml:10: spec.seed=lucky: not a whole number; "
-        "use a whole number from 0, below 2147483648 (default 0)",
+        (
+            "r.yaml:10: spec.seed=lucky: not a whole number; "
+            "use a whole number from 0, below 2147483648 (default 0)"
+        ),
     ),
     "exponent for a whole number": (
         "  ppo: {totalEpisodes: 1e3}\n",
@@ -67,28 +77,38 @@ MISTAKES = {
     ),
     "fraction for a whole number": (
         "  checkpoint: {keepLast: 1.5}\n",
-        "r.yaml:10: spec.checkpoint.keepLast=1.5: not a whole number; "
-        "use a whole number from 1, up to 1000 (default 2)",
+        (
+            "r.yaml:10: spec.checkpoint.keepLast=1.5: not a whole number; "
+            "use a whole number from 1, up to 1000 (default 2)"
+        ),
     ),
     "yes for true": (
         "  ppo: {whitenRewards: yes}\n",
-        "r.yaml:10: spec.ppo.whitenRewards=yes: neither true nor false; "
-        "use true or false (default false)",
+        (
+            "r.yaml:10: spec.ppo.whitenRewards=yes: neither true nor false; "
+            "use true or false (default false)"
+        ),
     ),
     "not a number": (
         "  ppo: {temperature: .nan}\n",
-        "r.yaml:10: spec.ppo.temperature=nan: not finite; "
-        "use a number above 0, up to 10 (default 1.0)",
+        (
+            "r.yaml:10: spec.ppo.temperature=nan: not finite; "
+            "use a number above 0, up to 10 (default 1.0)"
+        ),
     ),
     "choice in lower case": (
         "  ppo: {critic: separate}\n",
-        "r.yaml:10: spec.ppo.critic=separate: not one of the choices; "
-        "did you mean Separate? use Separate or SharedTrunk (default Separate)",
+        (
+            "r.yaml:10: spec.ppo.critic=separate: not one of the choices; "
+            "did you mean Separate? use Separate or SharedTrunk (default Separate)"
+        ),
     ),
     "list for a map": (
         "  ppo: [1]\n",
-        "r.yaml:10: spec.ppo=[…]: not a map; "
-        "use a map with schedule, finalLearningRateFraction or warmupSteps",
+        (
+            "r.yaml:10: spec.ppo=[…]: not a map; "
+            "use a map with schedule, finalLearningRateFraction or warmupSteps"
+        ),
     ),
     "text for a map": (
         "  sft: {from: models/sft}\n",
@@ -100,38 +120,52 @@ MISTAKES = {
     ),
     "minibatch that does not divide": (
         "  ppo:\n    rolloutBatchSize: 100\n    minibatchSize: 64\n",
-        "r.yaml:12: spec.ppo.minibatchSize=64: does not divide rolloutBatchSize=100; "
-        "choose a divisor of it",
+        (
+            "r.yaml:12: spec.ppo.minibatchSize=64: does not divide rolloutBatchSize=100; "
+            "choose a divisor of it"
+        ),
     ),
     "fixed controller without a limit": (
         "  ppo: {kl: {controller: Fixed}}\n",
-        "r.yaml:4: spec.guard.kl.limitNats=null: required when ppo.kl.controller is Fixed; "
-        "5 to 15 nats per response is the usual range",
+        (
+            "r.yaml:4: spec.guard.kl.limitNats=null: required when ppo.kl.controller is Fixed; "
+            "5 to 15 nats per response is the usual range"
+        ),
     ),
     "managed key of DeepSpeed": (
         "  deepspeed: {overrides: {bf16: {enabled: true}}}\n",
-        "r.yaml:10: spec.deepspeed.overrides=bf16: set by other fields of the manifest; "
-        "remove it from overrides",
+        (
+            "r.yaml:10: spec.deepspeed.overrides=bf16: set by other fields of the manifest; "
+            "remove it from overrides"
+        ),
     ),
     "more processes than GPUs": (
         "  placement: {gpusPerNode: 2, processesPerNode: 4}\n",
-        "r.yaml:10: spec.placement.processesPerNode=4: more than gpusPerNode=2; "
-        "use at most one process per GPU",
+        (
+            "r.yaml:10: spec.placement.processesPerNode=4: more than gpusPerNode=2; "
+            "use at most one process per GPU"
+        ),
     ),
     "batch that does not divide over the processes": (
         "  placement: {processesPerNode: 3}\n",
-        "r.yaml:4: spec.ppo.minibatchSize=64: does not divide over 3 processes (1 nodes x 3); "
-        "use a multiple of 3",
+        (
+            "r.yaml:4: spec.ppo.minibatchSize=64: does not divide over 3 processes (1 nodes x 3); "
+            "use a multiple of 3"
+        ),
     ),
     "section that nobody knows": (
         "  reference: 1\n",
-        "r.yaml:10: spec.reference=1: unknown field; "
-        "known here: model, data, sft, rewardModel, ppo, evaluation, deepspeed, checkpoint, …",
+        (
+            "r.yaml:10: spec.reference=1: unknown field; "
+            "known here: model, data, sft, rewardModel, ppo, evaluation, deepspeed, checkpoint, …"
+        ),
     ),
     "phase deadline beyond the run's": (
         "  runPolicy:\n    activeDeadlineSeconds: 60\n    phaseDeadlineSeconds: 90\n",
-        "r.yaml:12: spec.runPolicy.phaseDeadlineSeconds=90: "
-        "longer than activeDeadlineSeconds=60; lower it or leave it out",
+        (
+            "r.yaml:12: spec.runPolicy.phaseDeadlineSeconds=90: "
+            "longer than activeDeadlineSeconds=60; lower it or leave it out"
+        ),
     ),
     "duplicate key": (
         "  seed: 1\n  ppo: {}\n  seed: 2\n",
@@ -139,13 +173,49 @@ MISTAKES = {
     ),
     "broken YAML": (
         "  ppo: {clipRange: 0.1\n",
-        "r.yaml:11: manifest: not YAML (expected ',' or '}', but got '<stream end>'); "
-        "check indentation, colons and quotes near this line",
+        (
+            "r.yaml:11: manifest: not YAML (expected ',' or '}', but got '<stream end>'); "
+            "check indentation, colons and quotes near this line"
+        ),
     ),
     "tab": (
         "  ppo:\n\tclipRange: 0.1\n",
-        "r.yaml:11: manifest: not YAML (found character '\\t' that cannot start any token); "
-        "check indentation, colons and quotes near this line",
+        (
+            "r.yaml:11: manifest: not YAML (found character '\\t' that cannot start any token); "
+            "check indentation, colons and quotes near this line"
+        ),
+    ),
+    "control character": (
+        "  seed: \x07\n",
+        "r.yaml:10: manifest: not YAML (a control character); remove it",
+    ),
+    "true for a whole number": (
+        "  seed: true\n",
+        (
+            "r.yaml:10: spec.seed=true: not a whole number; "
+            "use a whole number from 0, below 2147483648 (default 0)"
+        ),
+    ),
+    "word for a number of any kind": (
+        "  ppo: {clipRange: small}\n",
+        (
+            "r.yaml:10: spec.ppo.clipRange=small: not a number; "
+            "use a number above 0, below 1 (default 0.2)"
+        ),
+    ),
+    "too many entries": (
+        f"  deepspeed: {{overrides: {{{', '.join(f'a{i}: 1' for i in range(65))}}}}}\n",
+        (
+            "r.yaml:10: spec.deepspeed.overrides={…}: "
+            "too many entries; use a map of at most 64 entries"
+        ),
+    ),
+    "field of the status": (
+        "  conditions: []\n",
+        (
+            "r.yaml:10: spec.conditions=[]: unknown field; "
+            "known here: model, data, sft, rewardModel, ppo, evaluation, deepspeed, checkpoint, …"
+        ),
     ),
     "second document": (
         "---\nkind: RLHFRun\n",
@@ -156,18 +226,24 @@ MISTAKES = {
 REPLACED = {
     "CUDA without GPUs": (
         ("source: base", "source: base, device: CUDA"),
-        "r.yaml:5: spec.model.device=CUDA: placement.gpusPerNode is 0; "
-        "set spec.placement.gpusPerNode, or leave the device at Auto",
+        (
+            "r.yaml:5: spec.model.device=CUDA: placement.gpusPerNode is 0; "
+            "set spec.placement.gpusPerNode, or leave the device at Auto"
+        ),
     ),
     "missing field": (
         ("{source: base}", "{}"),
-        "r.yaml:5: spec.model.source: missing; add it: text of at most 1024 characters "
-        "(Folder below the data root, or hub id, of the pretrained model)",
+        (
+            "r.yaml:5: spec.model.source: missing; add it: text of at most 1024 characters "
+            "(Folder below the data root, or hub id, of the pretrained model)"
+        ),
     ),
     "neither path nor hub": (
         ("{path: prompts.jsonl}", "{split: test}"),
-        "r.yaml:9: spec.data.prompts.path=null, hub=null: exactly one must be set; "
-        "keep one of the two",
+        (
+            "r.yaml:9: spec.data.prompts.path=null, hub=null: exactly one must be set; "
+            "keep one of the two"
+        ),
     ),
     "other kind": (
         ("kind: RLHFRun", "kind: Pod"),
@@ -175,13 +251,18 @@ REPLACED = {
     ),
     "other version": (
         ("v1alpha1", "v1"),
-        "r.yaml:1: apiVersion=rlhf.dev/v1: not one of the choices; "
-        "did you mean rlhf.dev/v1alpha1? use rlhf.dev/v1alpha1",
+        (
+            "r.yaml:1: apiVersion=rlhf.dev/v1: not one of the choices; "
+            "did you mean rlhf.dev/v1alpha1? use rlhf.dev/v1alpha1"
+        ),
     ),
     "capital letters in a name": (
         ("name: demo", "name: Demo"),
-        "r.yaml:3: metadata.name=Demo: not a DNS label; use lower-case letters, digits and '-', "
-        "beginning with a letter and not ending with '-'",
+        (
+            "r.yaml:3: metadata.name=Demo: not a DNS label; "
+            "use lower-case letters, digits and '-', "
+            "beginning with a letter and not ending with '-'"
+        ),
     ),
     "long name": (
         ("name: demo", f"name: {'a' * 31}"),
@@ -213,8 +294,10 @@ def test_parse_manifest_changed_field_is_one_line(change: tuple[str, str], line:
 def test_parse_manifest_gpus_beside_a_cpu_model_is_refused() -> None:
     text = HEAD.replace("source: base", "source: base, device: CPU")
     assert problems(text + "  placement: {gpusPerNode: 8}\n") == [
-        "r.yaml:5: spec.model.device=CPU: 8 GPUs per node would stand idle; "
-        "set spec.placement.gpusPerNode to 0, or leave the device at Auto"
+        (
+            "r.yaml:5: spec.model.device=CPU: 8 GPUs per node would stand idle; "
+            "set spec.placement.gpusPerNode to 0, or leave the device at Auto"
+        )
     ]
 
 
@@ -238,9 +321,10 @@ def test_parse_manifest_numbers_are_yaml_1_2() -> None:
 
 
 def test_parse_manifest_copied_from_a_cluster_ignores_status_and_foreign_metadata() -> None:
-    text = HEAD.replace("name: demo", "name: demo, uid: abc, labels: {a: b}, resourceVersion: '7'")
+    text = HEAD.replace("name: demo", "name: demo, namespace: team, uid: abc, labels: {a: b}")
     run = parse_manifest(text + "status: {phase: PPO, bogus: 1}\n", "r.yaml")
     assert run.metadata.uid == "abc"
+    assert run.key == ("team", "demo")
     assert run.status.phase == "Pending"
 
 
@@ -252,58 +336,12 @@ def test_parse_manifest_training_half_is_what_the_trainer_reads() -> None:
     assert type(training).model_validate_json(training.model_dump_json(by_alias=True)) == training
 
 
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        pytest.param(
-            "spec.ppo.clipRange=2",
-            "--set: spec.ppo.clipRange=2: must be below 1; "
-            "use a number above 0, below 1 (default 0.2)",
-            id="out of bounds",
-        ),
-        pytest.param(
-            "spec.ppo.clipRnge=0.1",
-            "--set: spec.ppo.clipRnge=0.1: unknown field; did you mean clipRange?",
-            id="unknown",
-        ),
-        pytest.param(
-            "clipRange=0.1",
-            "--set=clipRange=0.1: not an override; "
-            "write spec.FIELD=VALUE, such as spec.ppo.learningRate=1e-4",
-            id="no path",
-        ),
-        pytest.param(
-            "spec.seed",
-            "--set=spec.seed: not an override; "
-            "write spec.FIELD=VALUE, such as spec.ppo.learningRate=1e-4",
-            id="no value",
-        ),
-        pytest.param(
-            "spec.ppo={a: 1",
-            "--set: spec.ppo={a: 1: not YAML (expected ',' or '}', but got '<stream end>'); "
-            "quote the value",
-            id="broken value",
-        ),
-        pytest.param(
-            "spec.model.source.path=x",
-            "--set: spec.model.source.path=x: spec.model.source is not a map; "
-            "set one of its fields in the manifest first",
-            id="through a value",
-        ),
-    ],
-)
-def test_parse_manifest_bad_override_is_one_line(override: str, line: str) -> None:
-    assert problems(HEAD, override) == [line]
-
-
-def test_parse_manifest_overrides_reach_present_absent_and_null_places() -> None:
-    run = parse_manifest(
-        HEAD + "  guard:\n",
-        "r.yaml",
-        ["spec.seed=2", "spec.guard.kl.limitNats=9", "spec.model.source='7'", "metadata.name=x"],
-    )
-    assert (run.spec.seed, run.spec.guard.kl.limit_nats) == (2, 9.0)
-    assert (run.spec.model.source, run.metadata.name) == ("7", "x")
+def test_load_manifest_is_parsed_under_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(HEAD)
+    assert load_manifest(file).metadata.name == "demo"
+    with pytest.raises(InvalidManifestError, match=r"--set: spec\.seed=-1"):
+        load_manifest(file, ["spec.ppo.epochs=2", "spec.seed=-1"])
 
 
 def test_load_manifest_missing_file_is_told(tmp_path: Path) -> None:

@@ -144,8 +144,11 @@ def test_comparisons_of_one_prompt_cannot_be_split(
     jsonl("c.jsonl", *rows)
     del document["data"]["comparisons"]["minimumAgreement"]
     assert told(document, tmp_path) == [
-        "spec.data.heldOut.fraction=0.25: holds out all 9 comparisons, which are of one prompt or "
-        "few; lower it, or name spec.data.heldOut.comparisons"
+        (
+            "spec.data.heldOut.fraction=0.25: holds out all 9 comparisons, which are of one "
+            "prompt or "
+            "few; lower it, or name spec.data.heldOut.comparisons"
+        )
     ]
 
 
@@ -155,9 +158,12 @@ def test_gate_without_annotations_is_a_problem(
     rows = [{"prompt": f"p {n}", "chosen": "good", "rejected": "bad"} for n in range(9)]
     jsonl("c.jsonl", *rows)
     assert told(document, tmp_path) == [
-        "spec.data.comparisons.minimumAgreement.statistic=PercentAgreement: undefined on 0 "
-        "comparisons with two annotators or more; add `annotations` to the comparisons, or remove "
-        "the gate"
+        (
+            "spec.data.comparisons.minimumAgreement.statistic=PercentAgreement: undefined on 0 "
+            "comparisons with two annotators or more; add `annotations` to the comparisons, or "
+            "remove "
+            "the gate"
+        )
     ]
 
 
@@ -183,8 +189,10 @@ def test_model_that_takes_the_place_of_a_phase_must_be_there(
 ) -> None:
     document[phase] = {"from": {"path": "models/x"}}
     assert told(document, tmp_path) == [
-        f"spec.{phase}.from.path='models/x': holds no model (config.json) below the data root "
-        f"{tmp_path}; name the folder of a model that transformers saved"
+        (
+            f"spec.{phase}.from.path='models/x': holds no model (config.json) below the data root "
+            f"{tmp_path}; name the folder of a model that transformers saved"
+        )
     ]
     (tmp_path / "models" / "x").mkdir(parents=True)
     (tmp_path / "models" / "x" / "config.json").touch()

@@ -57,13 +57,18 @@ def test_model_without_a_limit_takes_any_length() -> None:
     [
         (
             "held_out_demonstrations",
-            "spec.sft.maximumTokens=1024: nothing is left of demonstrations-heldout (leftOut 3); "
-            "raise it, or mend the data",
+            (
+                "spec.sft.maximumTokens=1024: nothing is left of demonstrations-heldout (leftOut "
+                "3); "
+                "raise it, or mend the data"
+            ),
         ),
         (
             "comparisons",
-            "spec.rewardModel.maximumTokens=1024: nothing is left of comparisons "
-            "(tooLong 2, alike 1); raise it, or mend the data",
+            (
+                "spec.rewardModel.maximumTokens=1024: nothing is left of comparisons "
+                "(tooLong 2, alike 1); raise it, or mend the data"
+            ),
         ),
     ],
 )

@@ -32,6 +32,7 @@ USER = Message(Role.USER, "Hello")
 SYSTEM = Message(Role.SYSTEM, "Be brief")
 POLITE = Message(Role.ASSISTANT, "Hi")
 RUDE = Message(Role.ASSISTANT, "Go away")
+UNRATED = {"chosen": "good", "rejected": "bad"}
 FIX_MESSAGE = 'write {"role": …, "content": …}'
 
 ACCEPTED: dict[str, tuple[Parse, Row, Record, str]] = {
@@ -91,25 +92,13 @@ ACCEPTED: dict[str, tuple[Parse, Row, Record, str]] = {
     ),
     "annotated preference": (
         parse_comparison,
-        {
-            "chosen": "good",
-            "rejected": "bad",
-            "annotations": [
-                {"annotator": "ann", "choice": "chosen"},
-                {"annotator": "bob", "choice": "rejected"},
-                {"annotator": "cleo", "choice": "tie"},
-            ],
-        },
+        {**UNRATED, "annotations": [{"annotator": f"by {c}", "choice": c.value} for c in Choice]},
         Comparison(
             "f:1",
             "",
             "good",
             "bad",
-            (
-                Annotation("ann", Choice.CHOSEN),
-                Annotation("bob", Choice.REJECTED),
-                Annotation("cleo", Choice.TIE),
-            ),
+            tuple(Annotation(f"by {choice}", choice) for choice in Choice),
         ),
         "preference with implicit prompt, text",
     ),
@@ -132,20 +121,26 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
     "no format": (
         parse_demonstration,
         {"question": "?", "answer": "!"},
-        "fields=['answer', 'question']: make no demonstration; "
-        "write `text`, or `messages`, or `prompt` and `completion`",
+        (
+            "fields=['answer', 'question']: make no demonstration; "
+            "write `text`, or `messages`, or `prompt` and `completion`"
+        ),
     ),
     "half a format": (
         parse_demonstration,
         {"prompt": "a"},
-        "fields=['prompt']: make no demonstration; "
-        "write `text`, or `messages`, or `prompt` and `completion`",
+        (
+            "fields=['prompt']: make no demonstration; "
+            "write `text`, or `messages`, or `prompt` and `completion`"
+        ),
     ),
     "two formats": (
         parse_demonstration,
         {"text": "a", "prompt": "b", "completion": "c"},
-        "fields=['completion', 'prompt', 'text']: hold text as well as prompt and completion; "
-        "keep one of them",
+        (
+            "fields=['completion', 'prompt', 'text']: hold text as well as prompt and completion; "
+            "keep one of them"
+        ),
     ),
     "number for text": (
         parse_demonstration,
@@ -175,14 +170,19 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
     "half a surrogate pair": (
         parse_prompt,
         {"prompt": "a\ud83d"},
-        r"prompt='a\ud83d': holds half of a surrogate pair, which is no character; "
-        r"remove the lone \ud800 to \udfff",
+        (
+            r"prompt='a\ud83d': holds half of a surrogate pair, which is no character; "
+            r"remove the lone \ud800 to \udfff"
+        ),
     ),
     "object for messages": (
         parse_demonstration,
         {"messages": {"role": ["user"], "content": ["Hello"]}},
-        "messages={'role': ['user'], 'content': ['Hello']}: is an object, neither text nor a list "
-        'of messages; write a string, or [{"role": …, "content": …}, …]',
+        (
+            "messages={'role': ['user'], 'content': ['Hello']}: is an object, neither text nor a "
+            "list "
+            'of messages; write a string, or [{"role": …, "content": …}, …]'
+        ),
     ),
     "no messages": (
         parse_demonstration,
@@ -222,32 +222,43 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
     "assistant opens": (
         parse_demonstration,
         {"messages": [HI, HELLO]},
-        "messages[0].role='assistant': opens the conversation, so that nothing prompts it; "
-        "begin with a message of the system or the user",
+        (
+            "messages[0].role='assistant': opens the conversation, so that nothing prompts it; "
+            "begin with a message of the system or the user"
+        ),
     ),
     "nobody answers": (
         parse_demonstration,
         {"messages": [BRIEF, HELLO]},
-        "messages=['system', 'user']: holds no message of the assistant, so that there is nothing "
-        "to learn; add the assistant's answer, or remove the record",
+        (
+            "messages=['system', 'user']: holds no message of the assistant, so that there is "
+            "nothing "
+            "to learn; add the assistant's answer, or remove the record"
+        ),
     ),
     "completion of the user": (
         parse_demonstration,
         {"prompt": [HELLO], "completion": [HELLO]},
-        "completion=['user']: does not end with a message of the assistant; "
-        "end it with the assistant's answer",
+        (
+            "completion=['user']: does not end with a message of the assistant; "
+            "end it with the assistant's answer"
+        ),
     ),
     "text prompt, conversational completion": (
         parse_demonstration,
         {"prompt": "Hello", "completion": [HI]},
-        "is conversational where prompt is text; "
-        "write both as strings or both as lists of messages",
+        (
+            "is conversational where prompt is text; "
+            "write both as strings or both as lists of messages"
+        ),
     ),
     "text prompt beside conversations, as UltraFeedback": (
         parse_comparison,
         {"prompt": "Hello", "chosen": [HELLO, HI], "rejected": [HELLO, GO]},
-        "is conversational where prompt is text; write both as strings or both as lists of "
-        "messages, or leave out a prompt that both responses repeat",
+        (
+            "is conversational where prompt is text; write both as strings or both as lists of "
+            "messages, or leave out a prompt that both responses repeat"
+        ),
     ),
     "no rejected": (
         parse_comparison,
@@ -267,72 +278,82 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
     "no shared prompt": (
         parse_comparison,
         {"chosen": [HELLO, HI], "rejected": [BRIEF, HI]},
-        "rejected[0]='Be brief': is not chosen's first message: they share no prompt; "
-        "begin both with the same messages, or add `prompt`",
+        (
+            "rejected[0]='Be brief': is not chosen's first message: they share no prompt; "
+            "begin both with the same messages, or add `prompt`"
+        ),
     ),
     "no response": (
         parse_comparison,
         {"chosen": [HELLO, HI], "rejected": [HELLO]},
-        "rejected=['user']: ends where the shared messages end: it holds no response; "
-        "add the assistant's answer, or remove the record",
+        (
+            "rejected=['user']: ends where the shared messages end: it holds no response; "
+            "add the assistant's answer, or remove the record"
+        ),
     ),
     "response of the user": (
         parse_comparison,
         {"chosen": [HELLO, HI], "rejected": [HELLO, GO, HELLO]},
-        "rejected=['assistant', 'user']: does not end with a message of the assistant; "
-        "end it with the assistant's answer",
+        (
+            "rejected=['assistant', 'user']: does not end with a message of the assistant; "
+            "end it with the assistant's answer"
+        ),
     ),
     "one conversation continues the other": (
         parse_comparison,
         {"chosen": [HELLO, HI], "rejected": [HELLO, HI, HELLO]},
-        "chosen=['user', 'assistant']: ends where the shared messages end: it holds no response; "
-        "add the assistant's answer, or remove the record",
+        (
+            "chosen=['user', 'assistant']: ends where the shared messages end: it holds no "
+            "response; "
+            "add the assistant's answer, or remove the record"
+        ),
     ),
     "prompt said twice": (
         parse_comparison,
         {"prompt": [HELLO], "chosen": [HELLO, HI], "rejected": [HELLO, GO]},
-        "chosen=['user', 'assistant']: repeats the prompt's messages; "
-        "leave the prompt out, or out of both responses",
+        (
+            "chosen=['user', 'assistant']: repeats the prompt's messages; "
+            "leave the prompt out, or out of both responses"
+        ),
     ),
     "annotations are no list": (
         parse_comparison,
-        {"chosen": "a", "rejected": "b", "annotations": {"ann": "chosen"}},
-        "annotations={'ann': 'chosen'}: is an object, not a list; "
-        'write [{"annotator": …, "choice": …}, …]',
+        {**UNRATED, "annotations": {"ann": "chosen"}},
+        (
+            "annotations={'ann': 'chosen'}: is an object, not a list; "
+            'write [{"annotator": …, "choice": …}, …]'
+        ),
     ),
     "annotation is no object": (
         parse_comparison,
-        {"chosen": "a", "rejected": "b", "annotations": ["chosen"]},
-        "annotations[0]='chosen': is text, not an annotation; "
-        'write {"annotator": …, "choice": …}',
+        {**UNRATED, "annotations": ["chosen"]},
+        (
+            "annotations[0]='chosen': is text, not an annotation; "
+            'write {"annotator": …, "choice": …}'
+        ),
     ),
     "annotation without annotator": (
         parse_comparison,
-        {"chosen": "a", "rejected": "b", "annotations": [{"choice": "tie"}]},
+        {**UNRATED, "annotations": [{"choice": "tie"}]},
         "annotations[0]={'choice': 'tie'}: lacks 'annotator'; add 'annotator'",
     ),
     "annotator is a number": (
         parse_comparison,
-        {"chosen": "a", "rejected": "b", "annotations": [{"annotator": 1, "choice": "tie"}]},
+        {**UNRATED, "annotations": [{"annotator": 1, "choice": "tie"}]},
         "annotations[0].annotator=1: is a number, not text; write a string",
     ),
     "unknown choice": (
         parse_comparison,
-        {"chosen": "a", "rejected": "b", "annotations": [{"annotator": "ann", "choice": "A"}]},
+        {**UNRATED, "annotations": [{"annotator": "ann", "choice": "A"}]},
         "annotations[0].choice='A': is unknown; use one of chosen, rejected, tie",
     ),
     "annotator chooses twice": (
         parse_comparison,
-        {
-            "chosen": "a",
-            "rejected": "b",
-            "annotations": [
-                {"annotator": "ann", "choice": "chosen"},
-                {"annotator": "ann", "choice": "tie"},
-            ],
-        },
-        "annotations[1].annotator='ann': has chosen before in this record; "
-        "keep one choice per annotator",
+        {**UNRATED, "annotations": [{"annotator": "ann", "choice": c} for c in ("chosen", "tie")]},
+        (
+            "annotations[1].annotator='ann': has chosen before in this record; "
+            "keep one choice per annotator"
+        ),
     ),
     "no prompt": (
         parse_prompt,
@@ -342,8 +363,10 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
     "answered prompt": (
         parse_prompt,
         {"prompt": [HELLO, HI]},
-        "prompt[1].role='assistant': leaves nothing to respond to; "
-        "end the prompt with a message of the user",
+        (
+            "prompt[1].role='assistant': leaves nothing to respond to; "
+            "end the prompt with a message of the user"
+        ),
     ),
 }
 

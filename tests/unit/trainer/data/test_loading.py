@@ -2,7 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from rlhf_trainer.config.data import DatasetSource
 from rlhf_trainer.data.loading import COMPARISONS, DEMONSTRATIONS, PROMPTS, Kind, load
@@ -61,8 +63,11 @@ def test_load_with_many_problems_tells_how_many_more(jsonl: Jsonl, tmp_path: Pat
 def test_load_mixed_formats_names_both_records(jsonl: Jsonl, tmp_path: Path) -> None:
     jsonl("a.jsonl", {"prompt": ""}, {"prompt": "a"}, {"prompt": [HELLO]}, {"prompt": "b"})
     assert prompts_told(tmp_path)[1:] == [
-        "a.jsonl:3 fields=['prompt']: are of the format prompt, conversational, where a.jsonl:2 is "
-        "of prompt, text; write all records of a data set in one format"
+        (
+            "a.jsonl:3 fields=['prompt']: are of the format prompt, conversational, where "
+            "a.jsonl:2 is "
+            "of prompt, text; write all records of a data set in one format"
+        )
     ]
 
 
@@ -89,8 +94,6 @@ def test_load_missing_file_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_load_takes_null_for_absent(tmp_path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
 
     table = pa.Table.from_pylist(
         [

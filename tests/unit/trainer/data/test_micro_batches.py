@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +44,7 @@ def test_micro_batches_hold_every_row_once_within_the_budget(
 @given(lengths_lists, st.integers(1, 100))
 def test_micro_batches_waste_no_room(lengths: list[int], budget: int) -> None:
     batches = token_budget_micro_batches(lengths, budget)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         longest = lengths[batch[0]]
         assert (len(batch) + 1) * longest > budget
         assert lengths[following[0]] <= longest

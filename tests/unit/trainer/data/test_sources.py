@@ -2,7 +2,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from rlhf_trainer.config.data import DatasetSource
 from rlhf_trainer.data.problems import Problem
@@ -94,7 +97,8 @@ def test_missing_path_names_the_data_root(tmp_path: Path) -> None:
     with pytest.raises(InvalidError) as caught:
         rows(DatasetSource(path="b/a.jsonl"), tmp_path)
     assert str(caught.value) == (
-        f"spec.data.prompts.path='b/a.jsonl': no such file or folder below the data root {tmp_path}; "
+        f"spec.data.prompts.path='b/a.jsonl': no such file or folder below the data root "
+        f"{tmp_path}; "
         "correct the path, or name another data root"
     )
 
@@ -118,8 +122,6 @@ def test_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
 
 
 def test_parquet_rows_are_named_by_their_index(tmp_path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
 
     values = [{"prompt": "a", "messages": [{"role": "user"}]}, {"prompt": None, "messages": []}]
     parquet.write_table(pa.Table.from_pylist(values), tmp_path / "a.parquet", row_group_size=1)
@@ -139,7 +141,6 @@ def test_broken_parquet_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def saved_folder(tmp_path: Path) -> Path:
-    import datasets
 
     train = datasets.Dataset.from_list([{"prompt": "a"}, {"prompt": "b"}])
     test = datasets.Dataset.from_list([{"prompt": "c"}])
@@ -176,7 +177,6 @@ def test_hub_rows_are_those_of_the_split(
     jsonl: Jsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # datasets reads a local folder of files as if it lay on the hub
-    import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "hub").mkdir()
@@ -194,7 +194,6 @@ def test_hub_rows_are_those_of_the_split(
 def test_hub_is_asked_for_id_split_and_revision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
 
     asked: list[object] = []
 
@@ -214,15 +213,20 @@ def test_hub_is_asked_for_id_split_and_revision(
         (
             ConnectionError("Couldn't reach 'org/name' on the Hub"),
             PhaseError,
-            "spec.data.prompts.hub='org/name': the hub cannot be reached "
-            "(Couldn't reach 'org/name' on the Hub); "
-            "check the network, or download the data set and name its path",
+            (
+                "spec.data.prompts.hub='org/name': the hub cannot be reached "
+                "(Couldn't reach 'org/name' on the Hub); "
+                "check the network, or download the data set and name its path"
+            ),
         ),
         (
             FileNotFoundError("Dataset 'org/name' doesn't exist on the Hub"),
             InvalidError,
-            "spec.data.prompts.hub='org/name': cannot be read: Dataset 'org/name' doesn't exist on "
-            "the Hub; correct it, or convert the data to .jsonl",
+            (
+                "spec.data.prompts.hub='org/name': cannot be read: Dataset 'org/name' doesn't "
+                "exist on "
+                "the Hub; correct it, or convert the data to .jsonl"
+            ),
         ),
     ],
     ids=["no network", "no such data set"],
@@ -234,7 +238,6 @@ def test_hub_failure_is_the_users_only_if_the_hub_answered(
     kind: type[PhaseError],
     message: str,
 ) -> None:
-    import datasets
 
     def load(*_: object, **__: object) -> None:
         raise error

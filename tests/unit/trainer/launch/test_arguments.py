@@ -84,7 +84,10 @@ def test_load_config_reads_the_file(tmp_path: Path) -> None:
         pytest.param({**CONFIG, "sed": 1}, "sed=1", "Extra inputs", id="unknown field"),
         pytest.param({**CONFIG, "seed": -1}, "seed=-1", "greater than or equal", id="bound"),
         pytest.param(
-            {**CONFIG, "ppo": {"clipRange": "wide"}}, "ppo.clipRange='wide'", "valid number", id="type"
+            {**CONFIG, "ppo": {"clipRange": "wide"}},
+            "ppo.clipRange='wide'",
+            "valid number",
+            id="type",
         ),
         pytest.param(
             {**CONFIG, "ppo": {"kl": {"controller": "Fixed"}}},

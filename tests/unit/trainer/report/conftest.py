@@ -83,7 +83,7 @@ class MadeUpRun:
         self.end(
             Phase.PREPARATION,
             Outcome.COMPLETED,
-            "5831 demonstrations, 9204 comparisons, 4102 prompts; annotators agree (Fleiss kappa .72)",
+            "5831 demonstrations, 9204 comparisons, 4102 prompts; Fleiss kappa 0.72",
             duration_seconds=6.2,
             metrics={"fleissKappa": 0.716},
         )
@@ -105,7 +105,7 @@ class MadeUpRun:
         self.end(
             Phase.SFT,
             Outcome.COMPLETED,
-            "learned 5831 demonstrations in 90 steps: validation loss 4.702 -> 3.241 nats per token",
+            "learned 5831 demonstrations in 90 steps: validation loss 4.702 -> 3.241",
             duration_seconds=44.8,
             step=steps,
             model_path="iteration-1/sft/attempt-1/model",

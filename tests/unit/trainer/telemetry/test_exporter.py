@@ -59,9 +59,7 @@ def test_metrics_are_text_format_unless_open_metrics_is_asked_for(
 ) -> None:
     open_telemetry(port=0).set("kl_nats", 4.5)
     _, content_type, text = get(paths, "/metrics")
-    values = {
-        sample.name: sample.value for family in parse_text(text) for sample in family.samples
-    }
+    values = {sample.name: sample.value for family in parse_text(text) for sample in family.samples}
     assert content_type.startswith("text/plain; version=0.0.4")
     assert values["rlhf_kl_nats"] == 4.5
 
@@ -190,7 +188,7 @@ def test_port_in_use_is_a_warning_and_training_goes_on(
     open_telemetry: Any, paths: AttemptPaths, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as taken, caplog.at_level(logging.WARNING):
-        taken.bind(("0.0.0.0", 0))
+        taken.bind(("", 0))
         taken.listen()
         port = taken.getsockname()[1]
         telemetry = open_telemetry(port=port)
@@ -199,7 +197,7 @@ def test_port_in_use_is_a_warning_and_training_goes_on(
     assert not (paths.root / "metrics-port").exists()
 
 
-def test_port_zero_is_open_to_this_machine_only(open_telemetry: Any, paths: AttemptPaths) -> None:
+def test_port_zero_is_open_to_this_machine_only(open_telemetry: Any) -> None:
     telemetry = open_telemetry(port=0)
     assert telemetry._exporter is not None
     assert telemetry._exporter._server.server_address[0] == "127.0.0.1"

@@ -7,6 +7,7 @@ import pytest
 
 from rlhf_trainer.contract import AttemptPaths, HistoryRecord, Phase, Progress
 from rlhf_trainer.telemetry import RunInfo, Telemetry
+from rlhf_trainer.telemetry.telemetry import RecordingTelemetry
 
 INFO = RunInfo(run_name="helpful-7b", phase=Phase.PPO, iteration=1, attempt=2)
 
@@ -117,7 +118,9 @@ def test_set_tensor_is_refused(open_telemetry: Any) -> None:
 
 
 @pytest.mark.parametrize("amount", [-1.0, math.nan])
-def test_increment_amount_that_is_no_increase_is_refused(open_telemetry: Any, amount: float) -> None:
+def test_increment_amount_that_is_no_increase_is_refused(
+    open_telemetry: Any, amount: float
+) -> None:
     with pytest.raises(ValueError, match="never falls"):
         open_telemetry().increment("tokens", amount, kind="prompt")
 
@@ -207,9 +210,7 @@ def test_step_prints_one_bounded_line(
     assert len(line) <= 240
 
 
-def test_step_line_puts_the_telling_numbers_first(
-    open_telemetry: Any, stream: io.StringIO
-) -> None:
+def test_step_line_puts_the_telling_numbers_first(open_telemetry: Any, stream: io.StringIO) -> None:
     telemetry = open_telemetry()
     telemetry.set("loss", 0.5, name="policy")
     telemetry.set("kl_nats", 4.31234)
@@ -237,8 +238,6 @@ def test_activity_prints_a_line_every_ten_seconds_and_at_the_end(
 def test_terminal_gets_a_bar_with_step_numbers_and_notes(
     paths: AttemptPaths, held_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_trainer.telemetry.telemetry import RecordingTelemetry
-
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

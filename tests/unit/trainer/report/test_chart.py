@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from rlhf_trainer.report.chart import Axis, axis, runs, smoothed, step_axis, thinned
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "expected"),
+    [
+        pytest.param([0.0, 4.7, 10.0], 5, Axis(0, 10, (0, 2, 4, 6, 8, 10)), id="whole"),
+        pytest.param([-0.03, 0.98], 3, Axis(-0.5, 1, (-0.5, 0, 0.5, 1)), id="below zero"),
+        pytest.param(
+            [0.153, 0.158], 2, Axis(0.1525, 0.16, (0.1525, 0.155, 0.1575, 0.16)), id="near"
+        ),
+        pytest.param([3.0, 3.0], 2, Axis(0, 6, (0, 2, 4, 6)), id="one value"),
+        pytest.param([], 2, Axis(0, 1, (0, 0.5, 1)), id="none"),
+        pytest.param([math.nan, math.inf, 1.0, 2.0], 2, Axis(1, 2, (1, 1.5, 2)), id="not finite"),
+        pytest.param([1e-5, 9e-6], 2, Axis(9e-6, 1e-5, (9e-6, 9.5e-6, 1e-5)), id="small"),
+    ],
+)
+def test_axis_holds_all_values_between_its_ticks(
+    values: list[float], count: int, expected: Axis
+) -> None:
+    found = axis(values, count)
+    assert found.ticks == pytest.approx(expected.ticks)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_axis_includes_what_it_is_asked_to() -> None:
+    assert axis([1.0, 2.0], 4, include=[0.0, 10.0]).ticks == (0, 2.5, 5, 7.5, 10)
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "ticks"),
+    [
+        ([0, 25], 8, (0, 5, 10, 15, 20, 25)),
+        ([1, 150], 4, (50, 100, 150)),
+        ([0, 3], 8, (0, 1, 2, 3)),
+        ([7], 8, (7,)),
+    ],
+)
+def test_step_axis_has_whole_ticks(
+    steps: list[float], count: int, ticks: tuple[float, ...]
+) -> None:
+    assert step_axis(steps, count).ticks == ticks
+
+
+def test_thinned_keeps_order_and_peaks() -> None:
+    points = [(float(step), math.sin(step / 300)) for step in range(10_000)]
+    points[5_555] = (5_555.0, 9.0)
+    kept = thinned(points, 100)
+    assert len(kept) <= 100
+    assert kept == sorted(kept)
+    assert (5_555.0, 9.0) in kept
+
+
+def test_thinned_keeps_values_that_are_no_numbers() -> None:
+    points = [(float(step), 1.0) for step in range(1_000)]
+    points[500] = (500.0, math.nan)
+    assert any(math.isnan(value) for _, value in thinned(points, 100))
+
+
+def test_runs_break_where_a_value_is_no_number() -> None:
+    points = [(0.0, math.nan), (1.0, 1.0), (2.0, 2.0), (3.0, math.inf), (4.0, 4.0)]
+    assert runs(points) == [[(1.0, 1.0), (2.0, 2.0)], [(4.0, 4.0)]]
+
+
+def test_smoothed_is_the_mean_of_neighbours_without_a_lag_at_the_beginning() -> None:
+    points = [(float(step), 2.0 * step) for step in range(200)]
+    points[100] = (100.0, math.nan)
+    means = smoothed(points)
+    assert len(means) == 199
+    assert means[0] == (0.0, 0.0)
+    assert means[-1] == (199.0, 396.0)
+    assert means[50] == (50.0, pytest.approx(100.0))
