@@ -43,7 +43,7 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     intermediate_size: int = 352
-    steps: int = 3000
+    steps: int = 5500
     windows_per_step: int = 8
     window: int = 128
     """Tokens that one row predicts; texts follow one another, each between BOS and EOS."""
@@ -52,7 +52,7 @@ class Recipe:
     learning_rate: float = 5e-3
     weight_decay: float = 0.1
     warmup_steps: int = 50
-    dropout: float = 0.05
+    dropout: float = 0.1
     """On embeddings and on what every block adds to the residual stream: the data is small."""
     movie_copies: int = 2
     """How often an epoch repeats the movie snippets, which later phases are about."""

@@ -98,10 +98,10 @@ class RLHFRunSpec(TrainingConfig):
     """What a user asks for."""
 
     placement: Placement = Placement()
-    """Where the phases run."""
+    """Where the phases run. Default: one process on this machine."""
 
     run_policy: RunPolicy = RunPolicy()
-    """When to try again, and when to give up."""
+    """When to try again, and when to give up. Default: 3 retries, no deadline."""
 
     def training(self) -> TrainingConfig:
         """Return the half that the trainer reads."""

@@ -37,10 +37,16 @@ class JudgeConfig(ConfigModel):
     @model_validator(mode="after")
     def entry_point_with_its_kind(self) -> Self:
         """`entryPoint` is set exactly when the kind is EntryPoint."""
-        if (self.kind is JudgeKind.ENTRY_POINT) != (self.entry_point is not None):
+        if self.kind is JudgeKind.ENTRY_POINT and self.entry_point is None:
             msg = (
-                f"entryPoint={self.entry_point!r}: goes with kind EntryPoint only, and kind is "
-                f"{self.kind.value}; set both or neither"
+                "entryPoint=None: required with kind EntryPoint; "
+                "name package.module:function, or use kind RewardModel"
+            )
+            raise ValueError(msg)
+        if self.kind is not JudgeKind.ENTRY_POINT and self.entry_point is not None:
+            msg = (
+                f"entryPoint={self.entry_point!r}: not read with kind {self.kind.value}; "
+                "set kind EntryPoint, or remove it"
             )
             raise ValueError(msg)
         return self

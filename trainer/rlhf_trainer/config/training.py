@@ -65,6 +65,19 @@ class TrainingConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def limit_above_target(self) -> Self:
+        """A controller that steers for a KL above the limit steers for a stop."""
+        kl = self.ppo.kl
+        if kl.controller is KLController.ADAPTIVE and self.kl_limit_nats <= kl.target_nats:
+            msg = (
+                f"guard.kl.limitNats={self.kl_limit_nats}: not above ppo.kl.targetNats="
+                f"{kl.target_nats}, which the adaptive controller aims at; "
+                f"raise it, {LIMIT_OVER_TARGET} times the target is the default"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def ceiling_above_derived_limit(self) -> Self:
         """A ceiling below the limit would stop policies that count as certified."""
         if self.kl_ceiling_nats < self.kl_limit_nats:
