@@ -1,6 +1,7 @@
 """Running one phase on one rank: which function it is, and what its end means."""
 
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def run_phase(context: PhaseContext) -> Result:
     try:
         result = _completed(context, _run(context))
     except PhaseError as error:
-        result = _failed(context, error.outcome, error.message, error.reason, error.facts)
+        result = _result(context, error.outcome, error.message, error.reason, error.facts)
     except Exception as error:  # noqa: BLE001 - every other end is told apart here, for the exit code
         traceback.print_exc()
         result = _unexpected(context, error)
@@ -36,6 +37,8 @@ def run_phase(context: PhaseContext) -> Result:
 
 def _run(context: PhaseContext) -> PhaseReport:
     if context.phase is Phase.PREPARATION:
+        # It holds no accelerator; a library that looks for one is not to complain.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from rlhf_trainer.phases import preparation  # noqa: PLC0415 - the others need not load it
 
         return preparation.run(context)
@@ -55,10 +58,10 @@ def _trained_phase(phase: Phase) -> Callable[[PhaseContext, process_group.Ranks]
 
 def _completed(context: PhaseContext, report: PhaseReport) -> Result:
     facts = Facts(report.step, report.certified_step, report.model_path, report.metrics)
-    return _failed(context, Outcome.COMPLETED, report.message, "", facts)
+    return _result(context, Outcome.COMPLETED, report.message, "", facts)
 
 
-def _failed(
+def _result(
     context: PhaseContext, outcome: Outcome, message: str, reason: str, facts: Facts
 ) -> Result:
     root = context.workspace.root
@@ -79,9 +82,9 @@ def _unexpected(context: PhaseContext, error: Exception) -> Result:
     first_line = text.splitlines()[0] if text else ""
     if is_out_of_memory(error):
         message = f"out of memory: {first_line[:200]}; {OUT_OF_MEMORY_FIX}"
-        return _failed(context, Outcome.OUT_OF_MEMORY, message, "OutOfMemory", Facts())
+        return _result(context, Outcome.OUT_OF_MEMORY, message, "OutOfMemory", Facts())
     message = f"{type(error).__name__}: {first_line[:500]}"
-    return _failed(context, Outcome.CRASHED, message, type(error).__name__, Facts())
+    return _result(context, Outcome.CRASHED, message, type(error).__name__, Facts())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

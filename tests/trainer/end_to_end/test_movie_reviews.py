@@ -1,0 +1,117 @@
+"""The examples, reduced, by `rlhf run`: it learns, less from spoilt labels, and stops itself."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+EXAMPLES = REPOSITORY / "examples"
+RLHF = [str(Path(sys.executable).with_name("rlhf")), "run"]
+REDUCED = (
+    "spec.sft.maximumSteps=40",
+    "spec.rewardModel.maximumSteps=100",
+    "spec.ppo.totalEpisodes=1024",
+)
+SWAPPED = (
+    "spec.data.comparisons.path=data/comparisons-swapped.jsonl",
+    "spec.rewardModel.minimumAccuracy=0",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended."""
+
+    code: int
+    output: str
+    workspace: Path
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads((self.workspace / "run.json").read_text("utf-8"))[
+            "status"
+        ]
+        return status
+
+    def result(self, phase: str) -> dict[str, Any]:
+        path = self.workspace / "iteration-1" / phase / "attempt-1" / "result.json"
+        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return result
+
+    @property
+    def highest_kl_nats(self) -> float:
+        path = self.workspace / "iteration-1" / "ppo" / "attempt-1" / "history.jsonl"
+        records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return max(record["values"]["kl_nats"] for record in records)
+
+
+@pytest.fixture(scope="module")
+def example_data() -> None:
+    """The data of movie-reviews, fetched if it is not there."""
+    subprocess.run([sys.executable, "-m", "movie_reviews.build"], cwd=REPOSITORY, check=True)
+
+
+def rlhf_run(manifest: str, workspace: Path, *settings: str) -> Run:
+    command = [*RLHF, str(EXAMPLES / manifest), f"--workspace={workspace}"]
+    command += [f"--set={setting}" for setting in settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return Run(done.returncode, done.stdout + done.stderr, workspace)
+
+
+@pytest.mark.usefixtures("example_data")
+def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> None:
+    true = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "true", *REDUCED)
+    assert true.code == 0, true.output[-3000:]
+    swapped = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "swapped", *REDUCED, *SWAPPED)
+    assert swapped.code == 0, swapped.output[-3000:]
+    metrics, control = (run.result("evaluation")["metrics"] for run in (true, swapped))
+    assert metrics["winRateLow"] > 0.55
+    assert metrics["winRate"] >= 0.65
+    assert control["winRate"] < metrics["winRateLow"]
+    assert max(true.highest_kl_nats, swapped.highest_kl_nats) < 12
+    agreement = [run.result("preparation")["metrics"]["fleissKappa"] for run in (true, swapped)]
+    assert agreement[0] == pytest.approx(agreement[1], abs=0.01)
+    assert (true.workspace / "report.html").exists()
+
+
+@pytest.mark.usefixtures("example_data")
+def test_second_run_reuses_what_is_there(tmp_path: Path) -> None:
+    settings = (
+        *("spec.sft.maximumSteps=2", "spec.rewardModel.maximumSteps=2"),
+        *("spec.rewardModel.minimumAccuracy=0", "spec.ppo.totalEpisodes=64"),
+        "spec.evaluation.promptCount=8",
+    )
+    first = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
+    assert first.code == 0, first.output[-3000:]
+    result = tmp_path / "run" / "iteration-1" / "ppo" / "attempt-1" / "result.json"
+    written = result.stat().st_mtime_ns
+    second = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
+    assert second.code == 0, second.output[-3000:]
+    assert result.stat().st_mtime_ns == written
+    assert "re-used" in second.output or "ended already" in second.output
+
+
+@pytest.mark.usefixtures("example_data")
+def test_kl_breach_stops_itself_and_leaves_the_certified_policy(tmp_path: Path) -> None:
+    run = rlhf_run(
+        "kl-breach/rlhfrun.yaml",
+        tmp_path / "breach",
+        "spec.sft.maximumSteps=10",
+        "spec.rewardModel.maximumSteps=40",
+        "spec.rewardModel.minimumAccuracy=0",
+    )
+    assert run.code == 10, run.output[-3000:]
+    assert run.status["stop"]["reason"] in {"KLLimitExceeded", "KLCeilingExceeded"}
+    result = run.result("ppo")
+    assert result["metrics"]["klNats"] > result["metrics"]["klLimitNats"]
+    assert result["certifiedStep"] < result["step"]
+    assert AutoModelForCausalLM.from_pretrained(run.workspace / result["modelPath"]) is not None
+    assert (run.workspace / "report.html").exists()
