@@ -32,10 +32,19 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
     for path in temporary.rglob("*"):
         sync(path)
     sync(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_folder(folder)
     temporary.rename(folder)
     sync(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder if it is there; under its own name it is whole until it is gone."""
+    if not folder.exists():
+        return
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def sync(path: Path) -> None:

@@ -4,13 +4,12 @@ Recovery from them is decided elsewhere; here stands which ones exist and which 
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_trainer.contract import AttemptPaths
 from rlhf_trainer.engine.saving import MANIFEST
-from rlhf_trainer.files import write_text
+from rlhf_trainer.files import remove_folder, write_text
 
 
 class Checkpoints:
@@ -49,7 +48,7 @@ class Checkpoints:
         for step in [step for step in self._steps if step not in kept]:
             self._steps.remove(step)
             if writes:
-                shutil.rmtree(self._paths.checkpoint(step))
+                remove_folder(self._paths.checkpoint(step))
 
 
 def complete_steps(paths: AttemptPaths) -> list[int]:

@@ -73,6 +73,11 @@ def collate(
     )
 
 
+def ended(sequence: NDArray[np.int64], eos_token: int) -> NDArray[np.int64]:
+    """Return a sequence that ends with the end-of-sequence token, where reward models are read."""
+    return sequence if sequence[-1] == eos_token else np.append(sequence, eos_token)
+
+
 def response_mask(prompt_length: int, total_length: int) -> NDArray[np.bool_]:
     """Return the mask of a sequence that is a prompt followed by a response."""
     return np.arange(total_length) >= prompt_length

@@ -2,18 +2,24 @@
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
 from rlhf_trainer.errors import InvalidError
+
+HEAD_WEIGHT = "score.weight"
 
 LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings by which some architectures change logits after the output layer; ours end with it."""
@@ -50,7 +56,7 @@ def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device)
     Raises:
         InvalidError: there is no such model, or its architecture cannot be trained here.
     """
-    lm = _load(AutoModelForCausalLM, source, model, device)
+    lm: PreTrainedModel = _load(AutoModelForCausalLM, source, model, device)
     for name in LOGIT_TRANSFORMS:
         value = getattr(lm.config, name, None)
         if value not in (None, 1, 1.0):
@@ -60,19 +66,35 @@ def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device)
                 "logit transforms are not supported",
                 "choose a model whose logits are those of its output layer",
             )
-    if model.gradient_checkpointing:
-        lm.gradient_checkpointing_enable({"use_reentrant": False})
-    return lm
+    return _prepared(lm, model, device)
 
 
 def load_classifier(
-    source: str | Path, model: ModelConfig, device: torch.device
+    source: str | Path, model: ModelConfig, device: torch.device, *, new_head: bool = False
 ) -> PreTrainedModel:
-    """Return a classifier with one label, a trunk and a scalar head, in evaluation mode."""
-    classifier = _load(AutoModelForSequenceClassification, source, model, device, num_labels=1)
-    if model.gradient_checkpointing:
-        classifier.gradient_checkpointing_enable({"use_reentrant": False})
-    return classifier
+    """Return a classifier with one label, a trunk and a scalar head, in evaluation mode.
+
+    new_head: the caller draws the head, so the source need not have one.
+
+    Raises:
+        InvalidError: there is no such model, or it has no head where one is needed.
+    """
+    classifier, info = _load(
+        AutoModelForSequenceClassification,
+        source,
+        model,
+        device,
+        num_labels=1,
+        output_loading_info=True,
+    )
+    if not new_head and HEAD_WEIGHT in info["missing_keys"]:
+        raise InvalidError(
+            "model",
+            source,
+            f"is no reward model: it has no {HEAD_WEIGHT}",
+            "name a sequence classifier with one label",
+        )
+    return _prepared(classifier, model, device)
 
 
 def _load(
@@ -81,11 +103,11 @@ def _load(
     model: ModelConfig,
     device: torch.device,
     **kwargs: object,
-) -> PreTrainedModel:
+) -> Any:  # noqa: ANN401 - the model, with what is told about its loading if asked for
     if Path(source).is_dir():
         _refuse_pickle(Path(source))
     try:
-        loaded = kind.from_pretrained(
+        return kind.from_pretrained(
             source,
             revision=model.revision or "main",
             dtype=torch_dtype(model.dtype, device),
@@ -94,7 +116,7 @@ def _load(
             use_safetensors=True,
             **kwargs,
         )
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RuntimeError, json.JSONDecodeError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidError(
             "model",
@@ -102,8 +124,31 @@ def _load(
             f"cannot be loaded: {problem}",
             "name a folder below the data root or a hub id with safetensors weights",
         ) from error
-    placed: PreTrainedModel = loaded.to(device).eval()
+
+
+def _prepared(model: PreTrainedModel, config: ModelConfig, device: torch.device) -> PreTrainedModel:
+    if config.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    placed: PreTrainedModel = model.to(device).eval()  # type: ignore[arg-type]
     return placed
+
+
+@contextmanager
+def recomputed_activations(module: nn.Module) -> Iterator[None]:
+    """Recompute activations in the backward pass, while dropout stays off.
+
+    Layers of transformers recompute only in training mode; set for the layers alone and not for
+    what is in them, it leaves every dropout in evaluation mode. Without gradient checkpointing in
+    the configuration this changes nothing.
+    """
+    layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def _refuse_pickle(folder: Path) -> None:

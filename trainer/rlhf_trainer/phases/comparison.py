@@ -178,6 +178,7 @@ class Comparison:
             sampled,
             reference_log_probs,
             self._ranks,
+            self._context.telemetry.heartbeat,
             budget_tokens=self._context.config.ppo.tokens_per_micro_batch,
         )
         logp_BT = sampled.padded([response.log_probs for response in sampled.responses])

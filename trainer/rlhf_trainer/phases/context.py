@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.contract import AttemptPaths, Outcome, Phase, Result, Workspace
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.errors import Facts, InvalidError, PreemptedError
@@ -90,13 +91,17 @@ class PhaseContext:
             return self.data_root / self.config.reward_model.from_.path
         return self.completed(Phase.REWARD_MODEL).model
 
-    def stop_if_preempted(self, *, any_rank: bool, step: int) -> None:
+    @property
+    def reward_model_config(self) -> ModelConfig:
+        """How the reward model, and the critic that starts from it, are held."""
+        return self.config.reward_model.model or self.config.model
+
+    def stop_if_preempted(self, *, any_rank: bool, facts: Facts) -> None:
         """End the phase at this step boundary if any rank has been asked to.
 
         Raises:
             PreemptedError: SIGTERM has arrived.
         """
         if any_rank:
-            raise PreemptedError(
-                f"preempted after step {step}; the next attempt goes on", facts=Facts(step=step)
-            )
+            message = f"preempted after step {facts.step}; the next attempt goes on"
+            raise PreemptedError(message, facts=facts)

@@ -58,10 +58,12 @@ def _compare(context: PhaseContext, ranks: Ranks) -> ComparisonResult:
             temperature=ppo.temperature,
             maximum_tokens=ppo.maximum_response_tokens,
             budget_tokens=DECODE_BUDGET_FACTOR * ppo.tokens_per_micro_batch,
+            heartbeat=context.telemetry.heartbeat,
         )
 
-    classifier = load_classifier(context.reward_model(), config.model, ranks.device)
-    scorer = Scorer(ScalarHead(classifier), ppo.tokens_per_micro_batch, ranks)
+    heartbeat = context.telemetry.heartbeat
+    classifier = load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
+    scorer = Scorer(ScalarHead(classifier), ppo.tokens_per_micro_batch, ranks, heartbeat)
     sft, trained = policy(context.sft_model()), policy(context.completed(Phase.PPO).model)
 
     def reference_log_probs(batch: SequenceBatch) -> Tensor:

@@ -76,19 +76,18 @@ class _PPO:
             verdict = self._ask_guard(measured)
             if verdict.action is Action.STOP:
                 self._stop(verdict.breaches[0], measured)
+            self._evaluate()
             if self.step == num_steps:
                 break
             self._learn(experience)
             self._adapt_kl_coefficient(measured.kl_nats)
             self.step += 1
             self._checkpoint()
-            self._evaluate()
             self.telemetry.finish_step(self.step - 1, event=verdict.message)
-            preempted = self.ranks.any(self.context.preemption.requested)
-            self.context.stop_if_preempted(any_rank=preempted, step=self.step)
-        self._export(num_steps)
-        self.telemetry.finish_step(num_steps, event=verdict.message)
-        return self._report(measured)
+            if self.step < num_steps:
+                preempted = self.ranks.any(self.context.preemption.requested)
+                self.context.stop_if_preempted(any_rank=preempted, facts=self.facts())
+        return self._finish(measured, verdict)
 
     def _collect(self) -> Experience:
         rows = self.stream.next_batch()
@@ -103,6 +102,7 @@ class _PPO:
 
     def _measure(self, experience: Experience) -> StepMeasurement:
         measured = StepMeasurement.of(experience, self.tokenizer)
+        self.telemetry.set("step", self.step)
         for name, value in asdict(measured).items():
             self.telemetry.set(name, value)
         self.telemetry.set("kl_limit_nats", self.rules.kl.limit_nats)
@@ -173,7 +173,7 @@ class _PPO:
 
     def _evaluate(self) -> None:
         every = self.config.evaluation.every_steps
-        if every is None or self.step % every:
+        if every is None or self.step == 0 or self.step % every:
             return
         with self.telemetry.stage("evaluation"), self.networks.sampler() as policy:
             sft = self.networks.sampler_of(self.networks.reference.lm)
@@ -211,13 +211,23 @@ class _PPO:
             metrics=metrics | (measured.headline() if measured else {}),
         )
 
-    def _report(self, measured: StepMeasurement) -> PhaseReport:
-        facts = self.facts(measured)
-        return PhaseReport(
+    def _finish(self, measured: StepMeasurement, verdict: Verdict) -> PhaseReport:
+        """Export the final policy, or the newest certified one if a stop was near."""
+        sentence = (
             f"{self.step} steps: reward {measured.reward_score:+.2f}, "
-            f"KL {measured.kl_nats:.2f} nats "
-            f"(limit {self.rules.kl.limit_nats:g})",
-            dict(facts.metrics),
+            f"KL {measured.kl_nats:.2f} nats (limit {self.rules.kl.limit_nats:g})"
+        )
+        exported = self.step
+        if not verdict.within_limit:
+            sentence += "; the final policy is outside the limit"
+            if self.rules.kl.action is Action.STOP:
+                exported = self.checkpoints.certified_step
+                sentence += f", so that of step {exported} was exported"
+        self._export(exported)
+        self.telemetry.finish_step(self.step, event=verdict.message)
+        return PhaseReport(
+            sentence,
+            dict(self.facts(measured).metrics),
             step=self.step,
             model_path=self.context.paths.model,
             certified_step=self.checkpoints.certified_step,

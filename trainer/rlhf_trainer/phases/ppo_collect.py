@@ -39,16 +39,20 @@ def collect(
             step=step,
             maximum_tokens=ppo.maximum_response_tokens,
         )
-    telemetry.heartbeat()
     with telemetry.stage("reference"):
-        ref_logp_BT = measure(sampled, networks.reference_log_probs, ranks, budget_tokens=budget)
-    telemetry.heartbeat()
+        ref_logp_BT = measure(
+            sampled,
+            networks.reference_log_probs,
+            ranks,
+            telemetry.heartbeat,
+            budget_tokens=budget,
+        )
     with telemetry.stage("value"):
-        value_BT = measure(sampled, networks.values, ranks, budget_tokens=budget)
-    telemetry.heartbeat()
+        value_BT = measure(
+            sampled, networks.values, ranks, telemetry.heartbeat, budget_tokens=budget
+        )
     with telemetry.stage("score"):
         score = networks.scorer.normalised(sampled.scorable(eos_token))
-    telemetry.heartbeat()
     telemetry.increment("tokens", float(sum(len(prompt) for prompt in prompts)), kind="prompt")
     telemetry.increment("tokens", float(sampled.mask_BT.sum()), kind="response")
     return Experience(

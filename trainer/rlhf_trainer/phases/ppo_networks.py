@@ -47,13 +47,21 @@ class Networks:
         )
         self.policy_engine.train(mode=False)
         self.critic_engine = None if shared else _critic_engine(context, ranks)
-        classifier = load_classifier(context.reward_model(), config.model, ranks.device)
-        self.scorer = Scorer(ScalarHead(classifier), ppo.tokens_per_micro_batch, ranks)
+        classifier = load_classifier(
+            context.reward_model(), context.reward_model_config, ranks.device
+        )
+        self.scorer = Scorer(
+            ScalarHead(classifier),
+            ppo.tokens_per_micro_batch,
+            ranks,
+            context.telemetry.heartbeat,
+        )
         self._sampler_settings = {
             "eos_token": eos_token,
             "maximum_tokens": ppo.maximum_response_tokens,
             "budget_tokens": DECODE_BUDGET_FACTOR * ppo.tokens_per_micro_batch,
         }
+        self._heartbeat = context.telemetry.heartbeat
 
     @contextmanager
     def sampler(self) -> Iterator[TransformersSampler]:
@@ -65,14 +73,19 @@ class Networks:
         with self.policy_engine.gathered():
             if self._rollout_lm is not self.policy.lm:
                 _borrow(self._rollout_lm, self.policy.lm)
-            yield self.sampler_of(self._rollout_lm)
-            if self._rollout_lm is not self.policy.lm:
-                _give_back(self._rollout_lm)
+            try:
+                yield self.sampler_of(self._rollout_lm)
+            finally:
+                if self._rollout_lm is not self.policy.lm:
+                    _give_back(self._rollout_lm)
 
     def sampler_of(self, lm: PreTrainedModel) -> TransformersSampler:
         """Return a sampler of any model, with the run's settings."""
         return TransformersSampler(
-            lm, temperature=self.policy.temperature, **self._sampler_settings
+            lm,
+            temperature=self.policy.temperature,
+            heartbeat=self._heartbeat,
+            **self._sampler_settings,
         )
 
     def reference_log_probs(self, batch: SequenceBatch) -> Tensor:
@@ -102,7 +115,9 @@ def _policy_groups(policy: Policy, context: PhaseContext) -> list[ParameterGroup
 def _critic_engine(context: PhaseContext, ranks: Ranks) -> TrainingEngine:
     """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4)."""
     config, ppo = context.config, context.config.ppo
-    critic = ScalarHead(load_classifier(context.reward_model(), config.model, ranks.device))
+    critic = ScalarHead(
+        load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
+    )
     critic.reset_head(None)
     rate = ppo.critic_learning_rate or ppo.learning_rate
     groups = [ParameterGroup(list(critic.parameters()), rate)]

@@ -3,7 +3,7 @@
 Legend: B = rows of the step, T = longest response, N = response tokens of a micro-batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from rlhf_trainer.algorithms.masked import whiten
 from rlhf_trainer.config.ppo import KLPlacement, PPOConfig
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.models.loading import recomputed_activations
 from rlhf_trainer.phases.ppo_networks import Networks
 from rlhf_trainer.phases.supervised import require_finite
 from rlhf_trainer.rollout.experience import Experience
@@ -146,17 +148,18 @@ class Updater:
         )
         micro_batches = [[rows[index] for index in part] for part in plan]
         local = _LocalSums()
-        norm = self._networks.policy_engine.update(
+        norm = self._take_step(
+            self._networks.policy_engine,
             micro_batches,
             lambda part: self._policy_loss(minibatch, part, local),
-            learning_rate_factor=self._factor,
         )
         if self._networks.critic_engine is not None:
-            self._networks.critic_engine.update(
+            critic_norm = self._take_step(
+                self._networks.critic_engine,
                 micro_batches,
                 lambda part: self._critic_loss(minibatch, part, local),
-                learning_rate_factor=self._factor,
             )
+            require_finite("critic's gradient norm", critic_norm, step + 1)
         policy, value, clipped, approx_kl = self._ranks.sums(local.values())
         require_finite("policy loss", policy, step + 1)
         require_finite("value loss", value, step + 1)
@@ -165,6 +168,15 @@ class Updater:
             sums,
             UpdateSums(minibatch.num_tokens, policy, value, clipped, approx_kl, 1, norm),
         )
+
+    def _take_step(
+        self,
+        engine: TrainingEngine,
+        micro_batches: list[list[int]],
+        loss_of: Callable[[list[int]], Tensor],
+    ) -> float:
+        with recomputed_activations(engine.module):
+            return engine.update(micro_batches, loss_of, learning_rate_factor=self._factor)
 
     def _policy_loss(self, minibatch: "_Minibatch", rows: list[int], local: "_LocalSums") -> Tensor:
         batch = minibatch.experience.sampled.batch(rows, self._ranks.device)

@@ -21,7 +21,7 @@ from rlhf_trainer.data.tokenise import (
     tokenise_prompts,
 )
 from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer, require_same_tokenizer
-from rlhf_trainer.errors import GateFailedError
+from rlhf_trainer.errors import Facts, GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 
 NUM_STEPS = len(PreparedSet) + 2
@@ -79,7 +79,7 @@ def _tokenise(context: PhaseContext, checked: CheckedData, encoder: Encoder) -> 
 
     def beat() -> None:
         context.telemetry.heartbeat()
-        context.stop_if_preempted(any_rank=context.preemption.requested, step=0)
+        context.stop_if_preempted(any_rank=context.preemption.requested, facts=Facts())
 
     demonstrations = partial(
         tokenise_demonstrations, encoder, maximum_tokens=config.sft.maximum_tokens, heartbeat=beat

@@ -5,6 +5,7 @@ keeps the weights of its best validation accuracy, and is normalised so that dem
 with unit spread.
 """
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
-from rlhf_trainer.models.batch import collate
+from rlhf_trainer.models.batch import collate, ended
 from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
@@ -56,13 +57,16 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     settings = context.config.reward_model
     prepared = context.prepared()
     source, model = _starting_point(context)
-    network = ScalarHead(load_classifier(source, model, ranks.device), dropout=settings.dropout)
+    network = ScalarHead(
+        load_classifier(source, model, ranks.device, new_head=True), dropout=settings.dropout
+    )
     network.reset_head(torch.Generator().manual_seed(context.config.seed))
     groups = [ParameterGroup(list(network.parameters()), settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
     training = _Training(context, ranks, engine, network)
     best_step, best = training.run(prepared.pairs(), prepared.held_out_pairs())
     del engine, network, training
+    gc.collect()  # DeepSpeed's engines are cyclic, and the model is loaded again
 
     normalisation = _normalise(context, ranks, prepared)
     metrics = {
@@ -121,6 +125,7 @@ class _Training:
         telemetry.set("total_steps", num_steps)
         best_step, best, stale = 0, self._validate(held_out), 0
         self._export()
+        telemetry.finish_step(0)
         for step in range(num_steps):
             with telemetry.stage("update"):
                 stats = self._update(updater, step, [train[row] for row in stream.next_batch()])
@@ -136,10 +141,10 @@ class _Training:
                     stale += 1
             stopping = stale >= settings.early_stopping.patience
             telemetry.finish_step(step + 1, "early stop: no new best accuracy" if stopping else "")
-            if stopping:
+            if stopping or last:
                 break
             preempted = self._ranks.any(self._context.preemption.requested)
-            self._context.stop_if_preempted(any_rank=preempted, step=step + 1)
+            self._context.stop_if_preempted(any_rank=preempted, facts=Facts(step=step + 1))
         return best_step, best
 
     def _update(
@@ -204,13 +209,21 @@ def _pair_length(pair: PairTokens) -> int:
 def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> ScoreNormalisation:
     """Measure the best weights' raw scores and store the affine map with the exported model."""
     folder = context.paths.model
-    classifier = load_classifier(folder, context.config.model, ranks.device)
+    classifier = load_classifier(folder, context.reward_model_config, ranks.device)
     scorer = Scorer(
-        ScalarHead(classifier), context.config.reward_model.tokens_per_micro_batch, ranks
+        ScalarHead(classifier),
+        context.config.reward_model.tokens_per_micro_batch,
+        ranks,
+        context.telemetry.heartbeat,
     )
     demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
+    eos_token = prepared.special_tokens().eos
     mean = float(
-        np.mean(scorer.raw([demonstrations[row].tokens for row in range(len(demonstrations))]))
+        np.mean(
+            scorer.raw(
+                [ended(demonstrations[row].tokens, eos_token) for row in range(len(demonstrations))]
+            )
+        )
     )
     responses: list[NDArray[np.integer]] = []
     for row in range(len(pairs)):

@@ -43,6 +43,8 @@ def _run(context: PhaseContext) -> PhaseReport:
 
         return preparation.run(context)
     ranks = process_group.start(context.config.model.device)
+    # For dropout; every other draw has a generator of its own.
+    torch.manual_seed(context.config.seed * ranks.world_size + ranks.rank)
     report = _trained_phase(context.phase)(context, ranks)
     ranks.barrier()
     process_group.stop()

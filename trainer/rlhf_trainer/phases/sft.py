@@ -12,6 +12,7 @@ from rlhf_trainer.data.store import Demonstrations, DemonstrationTokens
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
+from rlhf_trainer.errors import Facts
 from rlhf_trainer.models.batch import collate
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy
@@ -43,6 +44,7 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     context.telemetry.set("total_steps", num_steps)
     validation = _validation_loss(engine, held_out, context, ranks)
     initial_validation = validation
+    context.telemetry.finish_step(0)
     for step in range(num_steps):
         engine.train()
         with context.telemetry.stage("update"):
@@ -52,7 +54,9 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
             with context.telemetry.stage("validation"):
                 validation = _validation_loss(engine, held_out, context, ranks)
         context.telemetry.finish_step(step + 1)
-        context.stop_if_preempted(any_rank=ranks.any(context.preemption.requested), step=step + 1)
+        if step + 1 < num_steps:
+            preempted = ranks.any(context.preemption.requested)
+            context.stop_if_preempted(any_rank=preempted, facts=Facts(step=step + 1))
 
     _export(engine, policy, context, ranks)
     return PhaseReport(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.models.batch import SequenceBatch, collate, response_mask
+from rlhf_trainer.models.batch import SequenceBatch, collate, ended, response_mask
 from rlhf_trainer.rollout.protocol import Response, RolloutBackend, row_uniforms
 
 TokenMeasure = Callable[[SequenceBatch], Tensor]
@@ -74,10 +74,7 @@ class Sampled:
         A response cut by the length limit is scored as if it ended there: the reward model has only
         ever seen, and is only ever read at, that token.
         """
-        return [
-            self.sequence(row) if response.ended else np.append(self.sequence(row), eos_token)
-            for row, response in enumerate(self.responses)
-        ]
+        return [ended(self.sequence(row), eos_token) for row in range(len(self.prompts))]
 
 
 def sample(
@@ -103,7 +100,12 @@ def sample(
 
 
 def measure(
-    sampled: Sampled, measure_batch: TokenMeasure, ranks: Ranks, *, budget_tokens: int
+    sampled: Sampled,
+    measure_batch: TokenMeasure,
+    ranks: Ranks,
+    heartbeat: Callable[[], None],
+    *,
+    budget_tokens: int,
 ) -> Tensor:
     """Return a number per response token, [B, T] float32 on the CPU; ranks share the work."""
     plan = plan_step(
@@ -116,6 +118,7 @@ def measure(
     for rows in plan:
         batch = sampled.batch(rows, ranks.device)
         values = measure_batch(batch)
+        heartbeat()
         mine.update(zip(rows, batch.split(values), strict=False))
     measured = {row: values for part in ranks.gather(mine) for row, values in part.items()}
     return sampled.padded([measured[row] for row in range(len(sampled.prompts))])

@@ -4,7 +4,7 @@ Log-probabilities and entropies are kept as they are drawn, so nothing [batch, t
 exists and no second pass is needed. Legend: B = live rows, V = vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,12 +31,14 @@ class TransformersSampler:
         temperature: float,
         maximum_tokens: int,
         budget_tokens: int,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self._lm = lm
         self._eos_token = eos_token
         self._temperature = temperature
         self._maximum_tokens = maximum_tokens
         self._budget_tokens = budget_tokens
+        self._heartbeat = heartbeat
 
     @torch.no_grad()
     def sample(
@@ -63,6 +65,7 @@ class TransformersSampler:
             )
             logp_BV = (output.logits[:, -1].float() / self._temperature).log_softmax(-1)
             token_B = batch.draw(logp_BV, position)
+            self._heartbeat()
             kept = batch.retire(token_B == self._eos_token)
             if batch.done:
                 return

@@ -1,6 +1,6 @@
 """Scoring whole sequences with a frozen reward model, shared out over the ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,17 @@ from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 class Scorer:
     """A reward model that scores token sequences at their last token."""
 
-    def __init__(self, network: ScalarHead, budget_tokens: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        network: ScalarHead,
+        budget_tokens: int,
+        ranks: Ranks,
+        heartbeat: Callable[[], None],
+    ) -> None:
         self._network = network.eval().requires_grad_(requires_grad=False)
         self._budget_tokens = budget_tokens
         self._ranks = ranks
+        self._heartbeat = heartbeat
         self._normalisation = ScoreNormalisation.of(network.classifier)
 
     @torch.no_grad()
@@ -37,6 +44,7 @@ class Scorer:
                 [np.zeros(len(sequences[row]), np.bool_) for row in rows],
                 self._ranks.device,
             )
+            self._heartbeat()
             mine.update(
                 zip(rows, self._network(batch.tokens_BT, batch.last_B).tolist(), strict=True)
             )

@@ -179,6 +179,7 @@ class RecordingTelemetry(Telemetry):
     @override
     def heartbeat(self) -> None:
         self._store.increment("heartbeat", 1.0, {})
+        self._progress.beat()
 
     @override
     @contextmanager
