@@ -6,6 +6,9 @@ from typing import Final
 SHOWN_CHARACTERS = 60
 """Longest value quoted in a message: enough to recognise it, short enough for one line."""
 
+RUN_AGAIN = "to run it again, use --fresh, or another --workspace"
+"""What to do about a run that has ended: its workspace never runs it again."""
+
 
 class _Unset:
     """Marks a field that has no value to show."""

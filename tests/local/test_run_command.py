@@ -60,7 +60,10 @@ def test_run_again_re_uses_what_is_there(
     before = bench.workspace.run.read_text()
     assert run() == 11
     out = capsys.readouterr().out
-    assert "demo has already ended" in out
+    assert (
+        f"demo has already ended in {bench.workspace.root}: nothing is run again; "
+        "to run it again, use --fresh, or another --workspace.\n"
+    ) in out
     assert "Why: agreement 0.1 is below 0.4" in out
     assert out.split("\n", 1)[1] in first
     assert bench.workspace.run.read_text() == before

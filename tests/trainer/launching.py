@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_trainer.contract import AttemptPaths, Phase, Result, Workspace
+from rlhf_trainer.contract.outcomes import MAXIMUM_RESULT_BYTES
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,6 @@ class Launching:
     ) -> Ended:
         process, paths = self.start(phase, config, attempt, prefix=prefix)
         output, _ = process.communicate()
+        if paths.result.exists():
+            assert paths.result.stat().st_size <= MAXIMUM_RESULT_BYTES
         return Ended(process.returncode, paths, output)

@@ -24,6 +24,7 @@ def make_run(root: Path) -> Path:
     """Fill `root` with a base model and data sets; return it."""
     rng = np.random.default_rng(0)
     _make_model(root / "base")
+    _make_model(root / "wide", hidden_size=48)
     _write(root / "demonstrations.jsonl", [_demonstration(rng) for _ in range(NUM_DEMONSTRATIONS)])
     _write(root / "comparisons.jsonl", [_comparison(rng) for _ in range(NUM_COMPARISONS)])
     _write(root / "prompts.jsonl", [{"prompt": _words(rng, 2)} for _ in range(NUM_PROMPTS)])
@@ -73,7 +74,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _make_model(folder: Path) -> None:
+def _make_model(folder: Path, hidden_size: int = 32) -> None:
     vocabulary = {
         word: index for index, word in enumerate((*SPECIAL, *PLEASANT, *UNPLEASANT, *NEUTRAL))
     }
@@ -89,7 +90,7 @@ def _make_model(folder: Path) -> None:
     LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(vocabulary),
-            hidden_size=32,
+            hidden_size=hidden_size,
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=2,

@@ -17,6 +17,7 @@ from rlhf_operator.cli.sight import Watcher
 from rlhf_operator.cli.summary import conclusion, summary_table
 from rlhf_operator.cli.trainer import REPORT, capture, failure
 from rlhf_operator.decide import refusal
+from rlhf_operator.errors import RUN_AGAIN
 from rlhf_operator.local import LOCAL_POOLS, LocalBackend, RunStore, locked, open_run
 from rlhf_operator.local.backend import LAUNCHER
 from rlhf_trainer.contract import Workspace
@@ -64,7 +65,8 @@ def run_manifest(
 def _say_what_is_reused(run: RLHFRun, workspace: Workspace, console: Console) -> None:
     name = run.metadata.name
     if run.status.outcome is not None:
-        _say(console, f"{name} has already ended in {workspace.root}: nothing is run again.")
+        ended = f"{name} has already ended in {workspace.root}: nothing is run again"
+        _say(console, f"{ended}; {RUN_AGAIN}.")
         return
     complete = [p.phase.value for p in run.status.phases if p.state is PhaseState.SUCCEEDED]
     if complete:

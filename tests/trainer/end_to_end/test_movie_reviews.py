@@ -55,7 +55,9 @@ class Run:
 @pytest.fixture(scope="module")
 def example_data() -> None:
     """The data of movie-reviews, fetched if it is not there."""
-    subprocess.run([sys.executable, "-m", "movie_reviews.build"], cwd=REPOSITORY, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "movie_reviews.build", "--swap-half"], cwd=REPOSITORY, check=True
+    )
 
 
 def rlhf_run(manifest: str, workspace: Path, *settings: str) -> Run:
@@ -76,7 +78,7 @@ def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> N
     assert metrics["winRateLow"] > 0.55
     assert metrics["winRate"] >= 0.65
     assert control["winRate"] < metrics["winRateLow"]
-    assert max(true.highest_kl_nats, swapped.highest_kl_nats) < 12
+    assert true.highest_kl_nats < true.result("ppo")["metrics"]["klLimitNats"]
     agreement = [run.result("preparation")["metrics"]["fleissKappa"] for run in (true, swapped)]
     assert agreement[0] == pytest.approx(agreement[1], abs=0.01)
     assert (true.workspace / "report.html").exists()
@@ -96,7 +98,7 @@ def test_second_run_reuses_what_is_there(tmp_path: Path) -> None:
     second = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
     assert second.code == 0, second.output[-3000:]
     assert result.stat().st_mtime_ns == written
-    assert "re-used" in second.output or "ended already" in second.output
+    assert "already ended" in second.output
 
 
 @pytest.mark.usefixtures("example_data")

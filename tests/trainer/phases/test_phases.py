@@ -181,3 +181,9 @@ def test_win_rate_gate_exits_11(trained: Trained, ppo: Ended) -> None:
     assert end.code == 11, end.output[-3000:]
     assert end.result.reason == "WinRateTooLow"
     assert end.result.metrics["winRate"] < 1
+
+
+def test_evaluation_on_the_way_stands_under_the_step_it_measured(trained: Trained) -> None:
+    end = run(trained, Phase.PPO, evaluation={"everySteps": 1})
+    measured = ["win_rate" in record["values"] for record in end.history]
+    assert measured == [False, True, True]

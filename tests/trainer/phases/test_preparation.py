@@ -273,6 +273,39 @@ def test_context_too_short_for_responses_is_refused(prepare: Prepare) -> None:
     )
 
 
+@pytest.mark.parametrize("own", ["model", "from"])
+def test_reward_model_of_a_shorter_context_is_refused(prepare: Prepare, own: str) -> None:
+    named = {"source": "short"} if own == "model" else {"path": "short"}
+    context = prepare(rewardModel={own: named})
+    make_model(context.data_root / "short", positions=12)
+    assert refused(context).startswith(
+        "spec.ppo.maximumResponseTokens=8: the longest sequence has 13 tokens, and the reward "
+        "model takes 12"
+    )
+
+
+@pytest.mark.parametrize("section", ["sft", "rewardModel"])
+def test_existing_model_of_another_family_is_refused(prepare: Prepare, section: str) -> None:
+    context = prepare(**{section: {"from": {"path": "other"}}})
+    make_model(context.data_root / "other", words=("une", "autre", "langue"))
+    assert refused(context).startswith(f"spec.{section}.from.path='other': its tokenizer is not")
+
+
+def test_existing_models_of_the_same_family_are_accepted(prepare: Prepare) -> None:
+    existing = {"from": {"path": "larger"}}
+    context = prepare(sft=existing, rewardModel=existing)
+    make_model(context.data_root / "larger", positions=128)
+    preparation.run(context)
+
+
+def test_judge_that_cannot_be_loaded_is_refused(prepare: Prepare) -> None:
+    judge = {"kind": "EntryPoint", "entryPoint": "no_such_module:score"}
+    context = prepare(evaluation={"promptCount": 4, "judge": judge})
+    assert refused(context).startswith(
+        "spec.evaluation.judge.entryPoint=no_such_module:score: cannot be loaded: No module"
+    )
+
+
 def test_conversations_without_a_chat_template_are_refused(prepare: Prepare) -> None:
     context = prepare()
     rows = [{"prompt": [{"role": "user", "content": f"the {n}"}]} for n in range(60)]

@@ -71,7 +71,7 @@ class EntropyGuardConfig(ConfigModel):
 
 
 class LengthGuardConfig(ConfigModel):
-    """The limit on response length, against the SFT policy's mean."""
+    """The limit on response length, against the first step's mean."""
 
     growth_factor: float = Field(gt=1, le=1000)
     """Mean response length, as a multiple of the first step's, that must not be exceeded.

@@ -3,11 +3,16 @@
 Decided here: what is refused before a phase has begun that would fail, hours later, on a GPU.
 """
 
+from typing import NamedTuple
+
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.data.prepared import PreparedSet, TokenisedSets
 from rlhf_trainer.data.store import Demonstrations
 from rlhf_trainer.data.tokenizer import ModelLimits
 from rlhf_trainer.errors import InvalidError
+
+NUM_END_TOKENS = 1
+"""The reward model reads a cut response with one end-of-sequence token appended."""
 
 
 def require_rows(config: TrainingConfig, sets: TokenisedSets) -> None:
@@ -34,8 +39,14 @@ def require_rows(config: TrainingConfig, sets: TokenisedSets) -> None:
             )
 
 
-def require_positions(config: TrainingConfig, sets: TokenisedSets, limits: ModelLimits) -> None:
-    """Refuse sequences that are longer than the model's context.
+def require_positions(
+    config: TrainingConfig, sets: TokenisedSets, policy: ModelLimits, reward: ModelLimits
+) -> None:
+    """Refuse sequences that are longer than the context of a model that is to read them.
+
+    `policy` and `reward` are the limits of the models that the policy and the reward model are, or
+    start from. The reward model reads more than it learns from: demonstrations, to normalise its
+    scores, and cut responses with an end-of-sequence token that was not sampled.
 
     Raises:
         InvalidError: a phase that is to run would need more positions than there are.
@@ -47,19 +58,31 @@ def require_positions(config: TrainingConfig, sets: TokenisedSets, limits: Model
     pair = max(longest[PreparedSet.COMPARISONS], longest[PreparedSet.HELD_OUT_COMPARISONS])
     prompt = max(longest[PreparedSet.PROMPTS], longest[PreparedSet.HELD_OUT_PROMPTS])
     response = config.ppo.maximum_response_tokens
+    in_sft = _Setting("sft.maximumTokens", config.sft.maximum_tokens)
+    in_pairs = _Setting("rewardModel.maximumTokens", config.reward_model.maximum_tokens)
+    in_ppo = _Setting("ppo.maximumResponseTokens", response)
     if config.sft.from_ is None:
-        _require("sft.maximumTokens", config.sft.maximum_tokens, demonstration, limits)
+        _require(in_sft, demonstration, policy, "model")
     if config.reward_model.from_ is None:
-        _require("rewardModel.maximumTokens", config.reward_model.maximum_tokens, pair, limits)
-    _require("ppo.maximumResponseTokens", response, prompt + response, limits)
+        _require(in_pairs, pair, reward, "reward model")
+        _require(in_sft, longest[PreparedSet.DEMONSTRATIONS], reward, "reward model")
+    _require(in_ppo, prompt + response, policy, "model")
+    _require(in_ppo, prompt + response + NUM_END_TOKENS, reward, "reward model")
 
 
-def _require(setting: str, value: int, needed: int, limits: ModelLimits) -> None:
+class _Setting(NamedTuple):
+    """A field of the spec that limits a length."""
+
+    name: str
+    value: int
+
+
+def _require(setting: _Setting, needed: int, limits: ModelLimits, reader: str) -> None:
     if limits.maximum_positions is not None and needed > limits.maximum_positions:
         raise InvalidError(
-            f"spec.{setting}",
-            value,
-            f"the longest sequence has {needed} tokens, and the model takes "
+            f"spec.{setting.name}",
+            setting.value,
+            f"the longest sequence has {needed} tokens, and the {reader} takes "
             f"{limits.maximum_positions} (max_position_embeddings)",
             "lower it, shorten the prompts, or choose a model with a longer context",
         )

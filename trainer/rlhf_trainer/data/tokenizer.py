@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.data.problems import shortened
+from rlhf_trainer.data.special_tokens import NEW_PAD_TOKEN
 from rlhf_trainer.errors import InvalidError, PhaseError
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ class ModelLimits:
     """Longest sequence, in tokens; None if its configuration names none."""
 
 
-def load_tokenizer(source: str, model: ModelConfig, setting: str) -> "PreTrainedTokenizerBase":
+def load_tokenizer(source: str, model: ModelConfig, place: str) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of the model at `source`, a folder or hub id.
 
-    `setting` is the model's place in the manifest.
+    `place` is the field of the manifest that names it.
 
     Raises:
         InvalidError: there is none, or it cannot be read.
@@ -38,11 +39,11 @@ def load_tokenizer(source: str, model: ModelConfig, setting: str) -> "PreTrained
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and torch with it
 
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, model, setting)
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, model, place)
     return tokenizer
 
 
-def load_limits(source: str, model: ModelConfig, setting: str) -> ModelLimits:
+def load_limits(source: str, model: ModelConfig, place: str) -> ModelLimits:
     """Return the limits of the model at `source`, a folder or hub id.
 
     Raises:
@@ -51,11 +52,11 @@ def load_limits(source: str, model: ModelConfig, setting: str) -> ModelLimits:
     """
     from transformers import AutoConfig  # noqa: PLC0415 - seconds, and torch with it
 
-    config = _load(AutoConfig, source, model, setting).get_text_config()
+    config = _load(AutoConfig, source, model, place).get_text_config()
     return ModelLimits(config.vocab_size, getattr(config, "max_position_embeddings", None))
 
 
-def _load(auto: Any, source: str, model: ModelConfig, setting: str) -> Any:  # noqa: ANN401 - transformers' auto classes share no type
+def _load(auto: Any, source: str, model: ModelConfig, place: str) -> Any:  # noqa: ANN401 - transformers' auto classes share no type
     try:
         return auto.from_pretrained(
             source,
@@ -64,17 +65,20 @@ def _load(auto: Any, source: str, model: ModelConfig, setting: str) -> Any:  # n
         )
     except Exception as error:  # tokenizers raises the bare class for a broken file
         problem = next(iter(str(error).splitlines()), type(error).__name__)
-        if not Path(source).is_dir() and _hub_is_silent(error):
+        is_folder = Path(source).is_dir()
+        if not is_folder and _hub_is_silent(error):
             raise PhaseError(
-                f"{setting}.source={source!r}: no such folder below the data root, and the hub "
+                f"{place}={source!r}: no such folder below the data root, and the hub "
                 "cannot be reached; correct the path, or check the network",
                 reason="HubUnreachable",
             ) from error
         raise InvalidError(
-            f"{setting}.source",
+            place,
             shortened(source),
             f"its tokenizer or configuration cannot be loaded: {problem}",
-            "name a folder below the data root, or a hub id",
+            "name a folder that holds a model with its tokenizer"
+            if is_folder
+            else "name a folder below the data root, or a hub id",
         ) from error
 
 
@@ -103,18 +107,25 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def require_same_tokenizer(
-    tokenizer: "PreTrainedTokenizerBase", source: str, model: ModelConfig, setting: str
+    tokenizer: "PreTrainedTokenizerBase", source: str, model: ModelConfig, place: str
 ) -> None:
     """Refuse a model whose tokenizer is another than `tokenizer`: it could not read its tokens.
+
+    What an earlier run exported may have a token to pad with that its base model lacks: no
+    sequence holds it.
 
     Raises:
         InvalidError: the vocabularies differ, or there is no tokenizer at `source`.
         PhaseError: the hub does not answer.
     """
-    if load_tokenizer(source, model, setting).get_vocab() != tokenizer.get_vocab():
+    if _vocabulary(load_tokenizer(source, model, place)) != _vocabulary(tokenizer):
         raise InvalidError(
-            f"{setting}.source",
+            place,
             shortened(model.source),
             "its tokenizer is not that of the policy, whose tokens it is to read",
             "choose a model of the same family",
         )
+
+
+def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
+    return {token: n for token, n in tokenizer.get_vocab().items() if token != NEW_PAD_TOKEN}

@@ -7,7 +7,9 @@ spread is kept in its config.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -65,7 +67,7 @@ class ScoreNormalisation:
     std: float
     """Standard deviation of raw scores of the comparisons' responses."""
 
-    def apply(self, raw: Tensor) -> Tensor:
+    def apply(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return normalised scores."""
         return (raw - self.mean) / self.std
 

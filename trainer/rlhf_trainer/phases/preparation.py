@@ -7,7 +7,10 @@ How each step works is decided in `data`.
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
+from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.config.sft import ModelFrom
 from rlhf_trainer.data.check import CheckedData, check_data
 from rlhf_trainer.data.encoding import Encoder
 from rlhf_trainer.data.fit import require_positions, require_rows
@@ -23,16 +26,27 @@ from rlhf_trainer.data.tokenise import (
 from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer, require_same_tokenizer
 from rlhf_trainer.errors import Facts, GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.judge import load_entry_point
 
 NUM_STEPS = len(PreparedSet) + 2
 """For progress: reading, one for each set, writing."""
+
+
+class _Model(NamedTuple):
+    """A model that reads what is tokenised here."""
+
+    source: str
+    """Folder, or hub id."""
+    config: ModelConfig
+    place: str
+    """The field of the manifest that names it."""
 
 
 def run(context: PhaseContext) -> PhaseReport:
     """Validate, judge and tokenise the data of a run.
 
     Raises:
-        InvalidError: the data or the model's tokenizer cannot be used as they are.
+        InvalidError: the data, a model's tokenizer or the judge cannot be used as they are.
         GateFailedError: annotators agree less than is asked for.
     """
     config = context.config
@@ -42,24 +56,57 @@ def run(context: PhaseContext) -> PhaseReport:
         raise invalid(checked.problems)
     _pass_gate(checked)
 
-    source = context.source(config.model.source)
-    limits = load_limits(source, config.model, "spec.model")
-    tokenizer = load_tokenizer(source, config.model, "spec.model")
-    if config.reward_model.model is not None and config.reward_model.from_ is None:
-        judge = context.source(config.reward_model.model.source)
-        require_same_tokenizer(
-            tokenizer, judge, config.reward_model.model, "spec.rewardModel.model"
-        )
-    special = choose_special_tokens(tokenizer, limits.vocabulary_size, "spec.model.source")
+    load_entry_point(config.evaluation.judge)
 
-    sets = _tokenise(context, checked, Encoder(tokenizer, special, limits.vocabulary_size))
+    base = _base(context)
+    policy = _policy(context, base)
+    reward = _reward(context, policy)
+    limits = {each: load_limits(*each) for each in (base, policy, reward)}
+    tokenizer = load_tokenizer(*base)
+    for each in limits:
+        if each != base:
+            require_same_tokenizer(tokenizer, *each)
+    vocabulary_size = limits[base].vocabulary_size
+    special = choose_special_tokens(tokenizer, vocabulary_size, base.place)
+
+    sets = _tokenise(context, checked, Encoder(tokenizer, special, vocabulary_size))
     require_rows(config, sets)
-    require_positions(config, sets, limits)
+    require_positions(config, sets, limits[policy], limits[reward])
     context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
     facts = {"model": {"source": config.model.source}, "data": checked.summary()}
     PreparedData(context.paths.data).write(sets, tokenizer, special, facts)
     context.telemetry.progress(NUM_STEPS, NUM_STEPS, "done")
     return _report(checked, sets)
+
+
+def _base(context: PhaseContext) -> _Model:
+    model = context.config.model
+    return _Model(context.source(model.source), model, "spec.model.source")
+
+
+def _policy(context: PhaseContext, base: _Model) -> _Model:
+    """Return what the policy is before PPO, or starts SFT from."""
+    existing = context.config.sft.from_
+    if existing is None:
+        return base
+    return _existing(context, existing, base.config, "spec.sft.from.path")
+
+
+def _reward(context: PhaseContext, policy: _Model) -> _Model:
+    """Return what the reward model is, or starts from."""
+    settings = context.config.reward_model
+    if settings.from_ is not None:
+        held = context.reward_model_config
+        return _existing(context, settings.from_, held, "spec.rewardModel.from.path")
+    if settings.model is None:
+        return policy
+    source = context.source(settings.model.source)
+    return _Model(source, settings.model, "spec.rewardModel.model.source")
+
+
+def _existing(context: PhaseContext, model: ModelFrom, held: ModelConfig, place: str) -> _Model:
+    named = held.model_copy(update={"source": model.path})
+    return _Model(str(context.data_root / model.path), named, place)
 
 
 def _pass_gate(checked: CheckedData) -> None:

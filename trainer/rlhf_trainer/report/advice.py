@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.ppo import PPOConfig
@@ -19,6 +20,9 @@ _KL_COEFFICIENT = 0.02
 """InstructGPT's; suggested where there was none."""
 
 _FEWEST_TOKENS = 16
+
+_RUN_AGAIN = "To run it again, use --fresh, or another --workspace."
+"""A run that has ended is never run again in its workspace: the operator says so in these words."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def advise(facts: RunFacts, story: Story) -> Advice:
         "OutOfMemory": _use_less_memory,
         "Diverged": _take_smaller_steps,
         "Crashed": _read_the_log,
-        "RetriesExhausted": _read_the_log,
+        "RetriesExhausted": _begin_anew,
+        "DeadlineExceeded": _take_more_time,
     }
     return advisers.get(story.outcome, _go_on)(facts, phase)
 
@@ -86,7 +91,8 @@ def _after_a_gate(facts: RunFacts, phase: Phase) -> Advice:
 
 
 def _check(_facts: RunFacts, _phase: Phase) -> Advice:
-    return Advice("Correct what is named above, and check it before you run.", _rlhf("validate"))
+    text = f"Correct what is named above, and check it before you run. {_RUN_AGAIN}"
+    return Advice(text, _rlhf("validate"))
 
 
 def _use_less_memory(facts: RunFacts, phase: Phase) -> Advice:
@@ -107,6 +113,18 @@ def _read_the_log(facts: RunFacts, phase: Phase) -> Advice:
     crashed = facts.phase(phase)
     log = f", {crashed.log}" if crashed and crashed.log else ""
     return Advice(f"Read the end of the log{log}; then go on where it left off.", _resume(facts))
+
+
+def _begin_anew(facts: RunFacts, phase: Phase) -> Advice:
+    crashed = facts.phase(phase)
+    log = f", {crashed.log}" if crashed and crashed.log else ""
+    text = f"Read the end of the log{log}, and remove the cause. {_RUN_AGAIN}"
+    return Advice(text, _run(_fresh(facts)))
+
+
+def _take_more_time(facts: RunFacts, _phase: Phase) -> Advice:
+    text = f"Raise the deadline that is named above, or do less. {_RUN_AGAIN}"
+    return Advice(text, _run(_fresh(facts)))
 
 
 def _go_on(facts: RunFacts, _phase: Phase) -> Advice:
@@ -139,10 +157,17 @@ def _rlhf(*words: str) -> str:
 
 
 def _resume(facts: RunFacts) -> str:
-    return f"{_rlhf('run')} --workspace {shlex.quote(str(facts.workspace))}"
+    return _run(facts.workspace)
 
 
 def _again(facts: RunFacts, setting: str, value: str) -> str:
     """Run anew: what is trained by cannot be changed in a workspace that has begun."""
-    fresh = facts.workspace.with_name(f"{facts.workspace.name}-2")
-    return f"{_rlhf('run')} --workspace {shlex.quote(str(fresh))} --set {setting}={value}"
+    return f"{_run(_fresh(facts))} --set {setting}={value}"
+
+
+def _fresh(facts: RunFacts) -> Path:
+    return facts.workspace.with_name(f"{facts.workspace.name}-2")
+
+
+def _run(workspace: Path) -> str:
+    return f"{_rlhf('run')} --workspace {shlex.quote(str(workspace))}"

@@ -53,4 +53,4 @@ class Scorer:
 
     def normalised(self, sequences: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
         """Return scores under the map stored with the model: demonstrations score 0."""
-        return (self.raw(sequences) - self._normalisation.mean) / self._normalisation.std
+        return self._normalisation.apply(self.raw(sequences))

@@ -43,13 +43,21 @@ def sets(**lengths: list[int]) -> TokenisedSets:
     return made
 
 
+OPEN = ModelLimits(10, maximum_positions=None)
+SHORT = ModelLimits(10, maximum_positions=32)
+
+
 def test_sets_that_fit_are_accepted() -> None:
     require_rows(config(), sets())
-    require_positions(config(), sets(prompts=[24]), ModelLimits(10, maximum_positions=32))
+    require_positions(config(), sets(prompts=[23]), SHORT, SHORT)
+
+
+def test_longer_reward_model_leaves_the_policy_its_last_position() -> None:
+    require_positions(config(), sets(prompts=[24]), SHORT, OPEN)
 
 
 def test_model_without_a_limit_takes_any_length() -> None:
-    require_positions(config(), sets(prompts=[10_000]), ModelLimits(10, maximum_positions=None))
+    require_positions(config(), sets(prompts=[10_000]), OPEN, OPEN)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,6 @@ def test_set_with_nothing_left_is_refused(which: str, message: str) -> None:
     ("lengths", "setting", "needed"),
     [
         ({"held_out_demonstrations": [33]}, "sft.maximumTokens=1024", 33),
-        ({"comparisons": [40, 3]}, "rewardModel.maximumTokens=1024", 40),
         ({"held_out_prompts": [25]}, "ppo.maximumResponseTokens=8", 33),
     ],
 )
@@ -90,7 +97,7 @@ def test_sequence_longer_than_the_context_is_refused(
     lengths: dict[str, list[int]], setting: str, needed: int
 ) -> None:
     with pytest.raises(InvalidError) as caught:
-        require_positions(config(), sets(**lengths), ModelLimits(10, maximum_positions=32))
+        require_positions(config(), sets(**lengths), SHORT, OPEN)
     assert caught.value.message == (
         f"spec.{setting}: the longest sequence has {needed} tokens, and the model takes 32 "
         "(max_position_embeddings); lower it, shorten the prompts, or choose a model with a longer "
@@ -101,11 +108,30 @@ def test_sequence_longer_than_the_context_is_refused(
 @pytest.mark.parametrize(
     ("lengths", "skipped"),
     [
-        ({"demonstrations": [33]}, {"sft": {"from": {"path": "m"}}}),
+        ({"held_out_demonstrations": [33]}, {"sft": {"from": {"path": "m"}}}),
         ({"comparisons": [33]}, {"rewardModel": {"from": {"path": "m"}}}),
     ],
 )
 def test_sequences_of_a_skipped_phase_need_no_positions(
     lengths: dict[str, list[int]], skipped: dict[str, object]
 ) -> None:
-    require_positions(config(**skipped), sets(**lengths), ModelLimits(10, maximum_positions=32))
+    require_positions(config(**skipped), sets(**lengths), SHORT, SHORT)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "setting", "needed"),
+    [
+        ({"comparisons": [40, 3]}, "rewardModel.maximumTokens=1024", 40),
+        ({"demonstrations": [33]}, "sft.maximumTokens=1024", 33),
+        ({"prompts": [24]}, "ppo.maximumResponseTokens=8", 33),
+    ],
+    ids=["pairs", "demonstrations that normalise scores", "cut response and its end"],
+)
+def test_sequence_longer_than_the_reward_models_context_is_refused(
+    lengths: dict[str, list[int]], setting: str, needed: int
+) -> None:
+    with pytest.raises(InvalidError) as caught:
+        require_positions(config(), sets(**lengths), OPEN, SHORT)
+    assert caught.value.message.startswith(
+        f"spec.{setting}: the longest sequence has {needed} tokens, and the reward model takes 32 "
+    )

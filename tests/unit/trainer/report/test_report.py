@@ -258,6 +258,26 @@ def test_report_says_what_to_do_next(
     assert advice in page.said("next")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "first"),
+    [
+        ("Invalid", "Correct what is named above"),
+        ("RetriesExhausted", "Read the end of the log"),
+        ("DeadlineExceeded", "Raise the deadline that is named above"),
+    ],
+)
+def test_report_ended_run_is_to_begin_anew(made_up: Any, outcome: str, first: str) -> None:
+    made_up.ppo()
+    made_up.end(Phase.PPO, Outcome.CRASHED, "it ended so")
+    made_up.run_file(outcome=outcome)
+    _, page = report(made_up)
+    assert first in page.said("next")
+    assert "To run it again, use --fresh, or another --workspace." in page.said("next")
+    assert "go on where it left off" not in page.said("next")
+    if outcome != "Invalid":
+        assert f"--workspace {made_up.workspace.root}-2" in page.said("next")
+
+
 def test_report_joins_attempts_where_the_later_one_began(made_up: Any) -> None:
     for attempt, steps in ((1, range(8)), (2, range(5, 11))):
         paths = made_up.attempt(Phase.PPO, attempt)
