@@ -16,6 +16,7 @@ from rlhf_operator.api.status import (
     RunStatus,
     StoppedBy,
     StopStatus,
+    WatchStatus,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "RunStatus",
     "StopStatus",
     "StoppedBy",
+    "WatchStatus",
 ]

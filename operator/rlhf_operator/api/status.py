@@ -31,6 +31,8 @@ class ConditionType(StrEnum):
     """The manifest can be run here."""
     PROGRESSING = "Progressing"
     """Work goes on, or waits only for a back-off."""
+    METRICS_AVAILABLE = "MetricsAvailable"
+    """The metrics of the live attempt can be read from outside; unknown is never healthy."""
     KL_WITHIN_LIMIT = "KLWithinLimit"
     """The last measured KL to the SFT policy is inside `guard.kl`'s limit."""
     SUCCEEDED = "Succeeded"
@@ -97,6 +99,27 @@ class AttemptStop(ApiModel):
     """When it was decided: the grace period counts from here."""
 
 
+class WatchStatus(ApiModel):
+    """What whoever watches from outside knows about an attempt's KL: the guard's state."""
+
+    last_step: int | None = None
+    """Newest step that was judged; that step and earlier ones change nothing any more."""
+    kl_streak: int = Field(default=0, ge=0)
+    """Steps running with KL above its limit, since the last breach."""
+    kl_over_ceiling: bool = False
+    """Whether KL was above its ceiling when it was last seen."""
+    breach: Reason | None = None
+    """CamelCase cause, once the rule on KL is met."""
+    breach_message: Message = ""
+    """Value, limit, steps and what to do, in a sentence."""
+    breach_step: int | None = None
+    """Completed updates at the breach."""
+    breach_kl_nats: float | None = None
+    """KL per response at the breach, in nats."""
+    breach_time: Time | None = None
+    """When the breach was seen: from then on the trainer has two scrape intervals to end."""
+
+
 class AttemptStatus(ApiModel):
     """The attempt that is alive, or whose start has been decided."""
 
@@ -106,6 +129,10 @@ class AttemptStatus(ApiModel):
     """When its start was decided."""
     checkpoint_step_before: int | None = None
     """Newest checkpoint of earlier attempts: a later one means that this attempt got further."""
+    job_uid: str | None = Field(default=None, max_length=64)
+    """UID of its job, once seen: a job that is gone afterwards has been deleted by somebody."""
+    watch: WatchStatus | None = None
+    """The guard that watches it from outside (PPO)."""
     heartbeat: int | None = None
     """Last heartbeat seen: a number that stands still is a hang."""
     heartbeat_time: Time | None = None
@@ -202,6 +229,8 @@ class StopStatus(ApiModel):
     """Completed updates of the phase."""
     certified_step: int | None = None
     """Newest step whose policy was measured inside the KL limit."""
+    checkpoint: str | None = Field(default=None, max_length=1024)
+    """The certified policy, as a folder below the run's root."""
 
 
 class RunStatus(ApiModel):
