@@ -19,6 +19,15 @@ class GuardAction(StrEnum):
     """Ends the phase with the last certified policy (exit 10)."""
 
 
+class Enforcer(StrEnum):
+    """Who applies the rule on KL."""
+
+    TRAINER = "Trainer"
+    """The trainer itself, after each rollout and before its update."""
+    OPERATOR = "Operator"
+    """The operator, which reads every step's KL from outside and ends the job if it has to."""
+
+
 class KLGuardConfig(ConfigModel):
     """The limit on KL to the SFT reference: sum over response tokens, mean over the batch."""
 
@@ -40,6 +49,15 @@ class KLGuardConfig(ConfigModel):
 
     action: GuardAction = GuardAction.STOP
     """What a breach does: Stop, ReduceLearningRate or Warn. Default: Stop."""
+
+    enforced_by: tuple[Enforcer, ...] = Field(
+        default=(Enforcer.TRAINER, Enforcer.OPERATOR), min_length=1, max_length=2
+    )
+    """Who stops a run on a breach: Trainer, Operator or both.
+
+    The operator only stops, and only where training goes on two readings after the breach; `rlhf
+    run` has no operator. Default: both.
+    """
 
     @model_validator(mode="after")
     def ceiling_above_limit(self) -> Self:
