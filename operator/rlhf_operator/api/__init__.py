@@ -2,14 +2,18 @@
 
 from rlhf_operator.api.keys import AttemptKey, PhaseKey, RunKey
 from rlhf_operator.api.outcome import RunOutcome
+from rlhf_operator.api.placement import PlacedPhase, Placement, placed
+from rlhf_operator.api.pool import Pool, host_network_warning, placement_refusal
 from rlhf_operator.api.run import Metadata, RLHFRun
-from rlhf_operator.api.spec import Placement, RLHFRunSpec, RunPolicy
+from rlhf_operator.api.run_policy import KeepJobs, RunPolicy
+from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_operator.api.status import (
     AttemptStatus,
     AttemptStop,
     Condition,
     ConditionStatus,
     ConditionType,
+    Headline,
     LiveAttempt,
     PhaseState,
     PhaseStatus,
@@ -18,6 +22,7 @@ from rlhf_operator.api.status import (
     StopStatus,
     WatchStatus,
 )
+from rlhf_operator.api.workspace import Retention
 
 __all__ = [
     "AttemptKey",
@@ -26,14 +31,19 @@ __all__ = [
     "Condition",
     "ConditionStatus",
     "ConditionType",
+    "Headline",
+    "KeepJobs",
     "LiveAttempt",
     "Metadata",
     "PhaseKey",
     "PhaseState",
     "PhaseStatus",
+    "PlacedPhase",
     "Placement",
+    "Pool",
     "RLHFRun",
     "RLHFRunSpec",
+    "Retention",
     "RunKey",
     "RunOutcome",
     "RunPolicy",
@@ -41,4 +51,7 @@ __all__ = [
     "StopStatus",
     "StoppedBy",
     "WatchStatus",
+    "host_network_warning",
+    "placed",
+    "placement_refusal",
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from rlhf_operator.api.keys import RunKey
-from rlhf_operator.api.model import ApiModel
+from rlhf_operator.api.model import ApiModel, Time
 from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_operator.api.status import RunStatus
 
@@ -46,6 +46,15 @@ class Metadata(ApiModel):
 
     generation: int = 1
     """Counts the changes of the spec."""
+
+    resource_version: str = ""
+    """Version of the object as it was read: a write that names it fails if another came first."""
+
+    finalizers: tuple[str, ...] = ()
+    """Who has to let go before the object can vanish."""
+
+    deletion_timestamp: Time | None = None
+    """When somebody asked for its deletion."""
 
 
 class RLHFRun(ApiModel):

@@ -6,7 +6,7 @@ What the fields mean is said here; when they change is decided in `decide`.
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from rlhf_operator.api.keys import AttemptKey, PhaseKey
 from rlhf_operator.api.model import ApiModel, Time
@@ -166,6 +166,10 @@ class PhaseStatus(ApiModel):
     """When it ended for good."""
     next_attempt_time: Time | None = None
     """End of the back-off."""
+    job: str | None = Field(default=None, max_length=63)
+    """Job of the newest attempt; `rlhf run` has none."""
+    gpu_seconds: int = Field(default=0, ge=0)
+    """GPUs held times the time they were held, over all attempts, in seconds."""
     last_failure: Message = ""
     """Why the last attempt that did not complete ended."""
     step: int | None = None
@@ -233,6 +237,23 @@ class StopStatus(ApiModel):
     """The certified policy, as a folder below the run's root."""
 
 
+class Headline(ApiModel):
+    """The newest numbers, rounded for reading."""
+
+    step: int | None = None
+    """Completed updates of the newest phase."""
+    kl_nats: float | None = None
+    """KL per response to the SFT policy, in nats."""
+    reward_score: float | None = None
+    """Normalised score of the reward model."""
+    entropy_nats_per_token: float | None = None
+    """Entropy of the policy, in nats per token."""
+
+
+HEADLINE_DIGITS = 3
+"""Decimals of a headline: kubectl prints a number as it is."""
+
+
 class RunStatus(ApiModel):
     """The status of a run."""
 
@@ -256,6 +277,19 @@ class RunStatus(ApiModel):
     """One condition of each type."""
     phases: tuple[PhaseStatus, ...] = Field(default=(), max_length=1024)
     """Phases in the order in which they run, keyed by iteration and phase."""
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy#1362
+    @property
+    def headline(self) -> Headline:
+        """The newest numbers of all phases, for printer columns."""
+        begun = [phase for phase in self.phases if phase.attempts]
+        metrics: dict[str, float] = {}
+        for phase in begun:
+            metrics |= phase.metrics
+        names = ("klNats", "rewardScore", "entropyNatsPerToken")
+        rounded = {name: round(metrics[name], HEADLINE_DIGITS) for name in names if name in metrics}
+        step = begun[-1].step if begun else None
+        return Headline.model_validate({"step": step, **rounded})
 
     @property
     def live(self) -> LiveAttempt | None:
