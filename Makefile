@@ -18,7 +18,7 @@ WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference
+GENERATED := docs/reference crds
 
 .DEFAULT_GOAL := help
 
@@ -74,6 +74,7 @@ type: $(INSTALLED) ## Check types, strictly
 
 .PHONY: generate
 generate: docs ## Write every generated file
+	$(BIN)/python scripts/generate_crds.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code

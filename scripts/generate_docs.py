@@ -58,6 +58,8 @@ class ConfigPage:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
+        self._told: dict[str, str] = {}
+        """Where each kind of object is told, by its title: the first place that has it."""
 
     def text(self) -> str:
         """Return the page."""
@@ -73,8 +75,11 @@ class ConfigPage:
         for name, field in model["properties"].items():
             rows.append(self._row(path, name, field))
             inner = self._resolved(field)
-            if "properties" in inner:
-                nested.append((f"{path}.{name}", inner))
+            inner, suffix = (
+                (self._resolved(inner["items"]), "[]") if "items" in inner else (inner, "")
+            )
+            if "properties" in inner and self._told[inner["title"]] == f"{path}.{name}{suffix}":
+                nested.append((self._told[inner["title"]], inner))
         yield f"\n## {path}\n\n{model.get('description', '')}\n\n"
         yield table(("field", "type", "default", "bounds", "meaning"), rows)
         for inner_path, inner in nested:
@@ -102,12 +107,19 @@ class ConfigPage:
 
     def _type(self, path: str, inner: Schema) -> str:
         if "properties" in inner:
-            return f"[object](#{path.replace('.', '').lower()})"
+            return f"[object](#{self._anchor(path, inner)})"
         if "enum" in inner:
             return " or ".join(f"`{value}`" for value in inner["enum"])
         if inner.get("type") == "array":
-            return f"list of {self._resolved(inner['items']).get('type', 'values')}s"
+            entry = self._resolved(inner["items"])
+            if "properties" in entry:
+                return f"list of [objects](#{self._anchor(f'{path}[]', entry)})"
+            return f"list of {entry.get('type', 'value')}s"
         return str(inner.get("type", "any"))
+
+    def _anchor(self, path: str, inner: Schema) -> str:
+        told = self._told.setdefault(inner["title"], path)
+        return "".join(letter for letter in told.lower() if letter not in ".[]")
 
     def _default(self, field: Schema, inner: Schema) -> str:
         if "properties" in inner:

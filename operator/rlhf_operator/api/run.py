@@ -20,8 +20,12 @@ This leaves two digits for iterations and three for attempts and workers, next t
 """
 
 
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""A DNS label, RFC 1035: a job's name begins with it."""
+
+
 def _dns_label(name: str) -> str:
-    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+    if not re.fullmatch(NAME_PATTERN, name):
         msg = (
             f"{name}: not a DNS label; use lower-case letters, digits and '-', "
             "beginning with a letter and not ending with '-'"

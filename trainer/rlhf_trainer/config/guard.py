@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf_trainer.config.base import ConfigModel
 
@@ -58,6 +58,15 @@ class KLGuardConfig(ConfigModel):
     The operator only stops, and only where training goes on two readings after the breach; `rlhf
     run` has no operator. Default: both.
     """
+
+    @field_validator("enforced_by")
+    @classmethod
+    def enforcers_differ(cls, value: tuple[Enforcer, ...]) -> tuple[Enforcer, ...]:
+        """Nobody is named twice."""
+        if len(set(value)) != len(value):
+            msg = f"{', '.join(value)}: somebody is named twice; name everybody once"
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def ceiling_above_limit(self) -> Self:

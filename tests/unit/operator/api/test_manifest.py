@@ -211,9 +211,9 @@ MISTAKES = {
         ),
     ),
     "field of the status": (
-        "  conditions: []\n",
+        "  observedGeneration: 1\n",
         (
-            "r.yaml:10: spec.conditions=[]: unknown field; "
+            "r.yaml:10: spec.observedGeneration=1: unknown field; "
             "known here: model, data, sft, rewardModel, ppo, evaluation, deepspeed, checkpoint, …"
         ),
     ),
