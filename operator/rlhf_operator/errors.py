@@ -49,6 +49,24 @@ class TrainerError(OperatorError):
     """A command of the trainer failed unexpectedly: the user reads what it printed."""
 
 
+class ClusterError(OperatorError):
+    """The API server did not do what it was asked to: the next pass tries again."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+        self.after_status = False
+        """Set where the run's status had been written before."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether somebody has to change something before it can succeed."""
+        return self.status in _REFUSALS
+
+
+_REFUSALS = frozenset({400, 403, 404, 422})
+
+
 def shown(value: object) -> str:
     """Return `value` as the manifest would spell it, on one line and not too long."""
     match value:

@@ -90,6 +90,7 @@ def _stop_by_trainer(
         limit_nats=None if kl_nats is None else limit_nats,
         step=phase.step,
         certified_step=phase.certified_step,
+        checkpoint=phase.model_path if outcome is RunOutcome.STOPPED else None,
     )
 
 

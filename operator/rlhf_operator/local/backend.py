@@ -14,9 +14,13 @@ from rlhf_operator.decide import (
     Decision,
     Ended,
     Execution,
+    Hold,
+    LetGo,
     NotStarted,
     Observed,
     Pool,
+    RemoveJob,
+    RemoveRun,
     Running,
     StartAttempt,
     StopAttempt,
@@ -73,6 +77,9 @@ class LocalBackend:
                     self._start(action, run)
                 case StopAttempt():
                     self._stop(action)
+                case RemoveJob() | Hold() | LetGo() | RemoveRun():
+                    # Processes leave no jobs behind, and a workspace belongs to its user.
+                    continue
 
     def kill(self) -> None:
         """End everything that works in this workspace at once."""
