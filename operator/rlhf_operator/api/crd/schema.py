@@ -98,11 +98,13 @@ class _Converter:
     def _map(self, node: Schema) -> Schema:
         values = self.convert(node.get("additionalProperties") or {})
         size = {"maxProperties": node["maxProperties"]}
+        schema = {**size, "additionalProperties": values}
         if PRESERVE in values:
-            # Only keys of DeepSpeed's own are free; those that other fields set are refused.
+            # Keys that are declared nowhere, and so hidden from CEL. The values are preserved one
+            # by one: were the map as a whole, `self == oldSelf` would not see a key renamed.
             taken = [{"required": [key]} for key in sorted(MANAGED_KEYS)]
-            return {**size, PRESERVE: True, "not": {"anyOf": taken}}
-        return {**size, "additionalProperties": values}
+            schema["not"] = {"anyOf": taken}
+        return schema
 
 
 def _numeric(node: Schema) -> Schema:

@@ -53,6 +53,10 @@ MISTAKES = {
         "  ppo: {targetNats: 4}\n",
         "r.yaml:10: spec.ppo.targetNats=4: unknown field; did you mean spec.ppo.kl.targetNats?",
     ),
+    "misspelt field of a list's entry": (
+        "  podTemplate:\n    env:\n    - {name: A, value: b, valu: c}\n",
+        "r.yaml:12: spec.podTemplate.env.0.valu=c: unknown field; did you mean value?",
+    ),
     "field that nobody knows": (
         "  checkpoint: {zzz: 1}\n",
         "r.yaml:10: spec.checkpoint.zzz=1: unknown field; known here: everySteps, keepLast",
