@@ -25,12 +25,12 @@ def new_registry(cache: Cache, add: Callable[[RunKey], None]) -> kopf.OperatorRe
     return registry
 
 
-def configure(settings: kopf.OperatorSettings, *, namespaced: bool) -> None:
+def configure(settings: kopf.OperatorSettings) -> None:
     """Set Kopf up: quiet, alone, and blind to jobs and pods of others."""
     settings.posting.enabled = False
     settings.peering.standalone = True
-    # Without cluster-wide rights the look for new kinds and namespaces is refused for a minute.
-    settings.scanning.disabled = namespaced
+    # Everything that is watched exists before Kopf starts: it needs no rights to look for kinds.
+    settings.scanning.disabled = True
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30

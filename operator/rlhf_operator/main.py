@@ -99,7 +99,7 @@ class Operator:
         """Follow the cluster until told to stop."""
         namespaces = self._settings.namespaces
         settings = kopf.OperatorSettings()
-        configure(settings, namespaced=bool(namespaces))
+        configure(settings)
         await self._ready_or_stopped()
         if self._stop.is_set():
             return
