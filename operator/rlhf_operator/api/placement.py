@@ -171,7 +171,7 @@ class Placement(ConfigModel):
         for phase in TRAINED_PHASES:
             place = placed(self, phase)
             if 0 < place.gpus_per_node < place.processes:
-                at = _field_of(self, phase, "processes_per_node")
+                at = field_of(self, phase, "processes_per_node")
                 msg = (
                     f"{at}={place.processes}: more than gpusPerNode={place.gpus_per_node}; "
                     "use at most one process per GPU"
@@ -244,10 +244,10 @@ def _own(placement: Placement, phase: Phase) -> PodPlacement | None:
     return own
 
 
-def _field_of(placement: Placement, phase: Phase, name: str) -> str:
+def field_of(placement: Placement, phase: Phase, name: str) -> str:
     """Return where `name` of a phase is set, below `placement`."""
     own = _own(placement, phase)
     info = PhasePlacement.model_fields[name]
-    if own is None or name not in own.model_fields_set:
+    if own is None or getattr(own, name, None) is None:
         return str(info.alias)
     return f"phases.{PhasePlacements.model_fields[PHASE_FIELDS[phase]].alias}.{info.alias}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from rlhf_operator.api.placement import TRAINED_PHASES, NodeSelector, Tolerations, placed
+from rlhf_operator.api.placement import TRAINED_PHASES, NodeSelector, Tolerations, field_of, placed
 from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_operator.api.text import DNSLabel, Quantity
 from rlhf_operator.errors import SpecError
@@ -73,24 +73,28 @@ def host_network_warning(pool: Pool) -> str | None:
 
 def _phase_refusal(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> SpecError | None:
     place = placed(spec.placement, phase)
+    fields = {
+        name: f"spec.placement.{field_of(spec.placement, phase, name)}"
+        for name in ("pool", "nodes", "gpus_per_node")
+    }
     pool = pools.get(place.pool)
     if pool is None:
         return SpecError(
-            field="spec.placement.pool",
+            field=fields["pool"],
             value=place.pool,
             problem="no such pool here",
             fix=f"use one of: {', '.join(sorted(pools)) or 'none'}",
         )
     if pool.maximum_nodes is not None and place.nodes > pool.maximum_nodes:
         return SpecError(
-            field="spec.placement.nodes",
+            field=fields["nodes"],
             value=place.nodes,
             problem=f"pool {pool.name} has {pool.maximum_nodes}",
             fix=f"use at most {pool.maximum_nodes}, or another pool",
         )
     if place.gpus_per_node > pool.gpus_per_node:
         return SpecError(
-            field="spec.placement.gpusPerNode",
+            field=fields["gpus_per_node"],
             value=place.gpus_per_node,
             problem=f"nodes of pool {pool.name} have {pool.gpus_per_node}",
             fix=f"use at most {pool.gpus_per_node}, or another pool",
@@ -98,7 +102,7 @@ def _phase_refusal(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -
     idle = phase in TRAINED_PHASES and pool.gpus_per_node and not place.gpus_per_node
     if idle and spec.model.device is not Device.CPU:
         return SpecError(
-            field="spec.placement.gpusPerNode",
+            field=fields["gpus_per_node"],
             value=0,
             problem=f"{phase} would train on the CPUs of pool {pool.name}, which has GPUs",
             fix=f"use up to {pool.gpus_per_node}, another pool, or model.device: CPU",

@@ -24,8 +24,8 @@ def attempt_config(run: RLHFRun, key: AttemptKey, config: TrainingConfig) -> dic
 
 
 def config_text(config: TrainingConfig) -> str:
-    """Return a configuration as the trainer reads it; what is unset is left out."""
-    return config.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n"
+    """Return a configuration as the trainer reads it."""
+    return config.model_dump_json(by_alias=True, indent=1) + "\n"
 
 
 def config_digest(config: TrainingConfig) -> str:
