@@ -250,7 +250,9 @@ BY_SCHEMA = {
         "somebody is named twice",
     ),
     "enforced by nobody": Broken(
-        {"spec.guard.kl.enforcedBy": []}, "should have at least 1 items", "has 0 entries; use at least 1"
+        {"spec.guard.kl.enforcedBy": []},
+        "should have at least 1 items",
+        "has 0 entries; use at least 1",
     ),
     "variable twice": Broken(
         {"spec.podTemplate.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},

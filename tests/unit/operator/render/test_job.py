@@ -39,7 +39,8 @@ CASES: dict[str, tuple[Phase, tuple[str, ...]]] = {
             *TWO_NODES,
             (
                 "spec.placement.phases.ppo={pool: a100-80gb-rdma, nodes: 4,"
-                " priorityClassName: high, nodeSelector: {zone: a}, tolerations: [{key: spot, operator: Exists}]}"
+                " priorityClassName: high, nodeSelector: {zone: a},"
+                " tolerations: [{key: spot, operator: Exists}]}"
             ),
         ),
     ),
