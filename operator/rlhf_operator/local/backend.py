@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_operator.api import AttemptKey, RLHFRun, RunKey
+from rlhf_operator.api import AttemptKey, RLHFRun, RunKey, placed
 from rlhf_operator.api.spec import LOCAL_POOL
 from rlhf_operator.decide import (
     Decision,
@@ -134,7 +134,7 @@ class LocalBackend:
             "--iteration": key.iteration,
             "--attempt": key.attempt,
             "--run-name": run.metadata.name,
-            "--processes": run.spec.placement.processes,
+            "--processes": placed(run.spec.placement, key.phase).processes,
             "--metrics-port": 0,
             "--grace-seconds": run.spec.run_policy.termination_grace_period_seconds,
         }
