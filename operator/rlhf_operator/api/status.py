@@ -143,6 +143,22 @@ class AttemptStatus(ApiModel):
     """Set once the attempt is to end."""
 
 
+class PhaseSize(ApiModel):
+    """What every attempt at a phase gets: the number of processes is fixed within a phase."""
+
+    nodes: int = Field(ge=1)
+    """Machines."""
+    gpus_per_node: int = Field(ge=0)
+    """GPUs per machine."""
+    processes_per_node: int = Field(ge=1)
+    """Processes per machine."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus_per_node
+
+
 class PhaseStatus(ApiModel):
     """One phase of one iteration."""
 
@@ -168,8 +184,10 @@ class PhaseStatus(ApiModel):
     """End of the back-off."""
     job: str | None = Field(default=None, max_length=63)
     """Job of the newest attempt; `rlhf run` has none."""
+    size: PhaseSize | None = None
+    """Size of the phase, as it was placed when its first attempt began."""
     gpu_seconds: int = Field(default=0, ge=0)
-    """GPUs held times the time they were held, over all attempts, in seconds."""
+    """GPUs times the time from an attempt's start to its end, over all attempts, in seconds."""
     last_failure: Message = ""
     """Why the last attempt that did not complete ended."""
     step: int | None = None

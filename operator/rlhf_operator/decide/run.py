@@ -50,7 +50,7 @@ def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
     if refused is not None:
         status = _without_unstarted(status, observed)
     if status.live is None:
-        status = _advanced(status, now, suspended=observed.suspended, refused=refused is not None)
+        status = _advanced(run, status, observed, now, refused=refused is not None)
     status = described(status, run.spec, refused, observed, now)
     actions = (
         *(() if observed.held else (Hold(),)),
@@ -118,15 +118,17 @@ def _without_unstarted(status: RunStatus, observed: Observed) -> RunStatus:
     return abandoned(status, live)
 
 
-def _advanced(status: RunStatus, now: datetime, *, suspended: bool, refused: bool) -> RunStatus:
+def _advanced(
+    run: RLHFRun, status: RunStatus, observed: Observed, now: datetime, *, refused: bool
+) -> RunStatus:
     """Go on with a run of which nothing is alive: end, pause, wait, or begin the next attempt."""
     due = status.due
     if status.stop is not None or due is None:
         return finished(status, now)
-    if suspended:
+    if observed.suspended:
         return paused(status, now)
     waits = due.next_attempt_time is not None and now < due.next_attempt_time
-    return status if refused or waits else begun(status, due, now)
+    return status if refused or waits else begun(status, due, run, now)
 
 
 def _actions(

@@ -4,6 +4,7 @@ Its pods meet Pod Security `restricted`, unless the pool asks for the node's net
 the operator's: pods never restart, and a job that failed stays failed.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun, placed
@@ -38,7 +39,7 @@ def pytorch_job(
     `image` is the trainer's, for runs that name none; `config_digest` tells which configuration
     the ConfigMap of the same name holds.
     """
-    place = placed(run.spec.placement, key.phase)
+    place = _placed(run, key)
     replicas = {"Master": _replica(run, key, pool, place, image, is_master=True)}
     if place.nodes > 1:
         worker = _replica(run, key, pool, place, image, is_master=False)
@@ -59,6 +60,21 @@ def pytorch_job(
             "pytorchReplicaSpecs": replicas,
         },
     }
+
+
+def _placed(run: RLHFRun, key: AttemptKey) -> PlacedPhase:
+    """Return where an attempt runs, with the size that its phase began with."""
+    place = placed(run.spec.placement, key.phase)
+    sizes = (phase.size for phase in run.status.phases if phase.key == key[:2])
+    size = next(sizes, None)
+    if size is None:
+        return place
+    return replace(
+        place,
+        nodes=size.nodes,
+        gpus_per_node=size.gpus_per_node,
+        processes=size.processes_per_node,
+    )
 
 
 def _replica(

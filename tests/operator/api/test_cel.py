@@ -327,6 +327,15 @@ def test_fine_run_is_taken_by_both(api: Kubernetes, changes: Mapping[str, Any]) 
     parse_manifest(json.dumps(run), "run.yaml")
 
 
+def test_null_for_a_default_is_left_out_by_the_server_and_refused_by_the_cli(
+    api: Kubernetes,
+) -> None:
+    run = changed({"spec.ppo.clipRange": None})
+    api.check(run)
+    with pytest.raises(InvalidManifestError, match="clipRange=null: not a number"):
+        parse_manifest(json.dumps(run), "run.yaml")
+
+
 def test_every_rule_is_broken_once() -> None:
     rules = [rule for group in RULES.values() for rule in group]
     rules += name_rules(MAXIMUM_NAME_LENGTH, NAME_PATTERN)

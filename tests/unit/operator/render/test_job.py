@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from rlhf_operator.api import AttemptKey, Pool, RLHFRun, placed
+from rlhf_operator.api import (
+    AttemptKey,
+    PhaseSize,
+    PhaseStatus,
+    Pool,
+    RLHFRun,
+    RunStatus,
+    placed,
+)
 from rlhf_operator.render import attempt_config, job_name, pytorch_job
 from rlhf_operator.render.job import QUEUE_LABEL
 from rlhf_trainer.contract import Phase
@@ -127,6 +135,23 @@ def test_nodes_times_gpus_are_asked_for(
         assert int(asked) == gpus
         assert f"--processes={ranks // nodes}" in container["args"]
     assert job["spec"]["nprocPerNode"] == str(ranks // nodes)
+
+
+def test_phase_that_has_begun_keeps_its_size_and_moves_to_another_pool(
+    cluster_run: Build, pools: dict[str, Pool]
+) -> None:
+    size = PhaseSize(nodes=2, gpus_per_node=4, processes_per_node=4)
+    phase = PhaseStatus(iteration=1, phase=Phase.SFT, attempts=1, size=size)
+    run = cluster_run("spec.placement.pool=a100-40gb", "spec.placement.gpusPerNode=8")
+    run = run.model_copy(update={"status": RunStatus(phases=(phase,))})
+    spec = job_of(run, AttemptKey(1, Phase.SFT, 2), pools)["spec"]
+    assert spec["nprocPerNode"] == "4"
+    assert spec["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1
+    pod = spec["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    assert pod["nodeSelector"]["nvidia.com/gpu.product"].endswith("40GB")
+    later = job_of(run, AttemptKey(1, Phase.PPO, 1), pools)["spec"]
+    assert later["nprocPerNode"] == "8"
 
 
 @pytest.mark.parametrize("phase", Phase)
