@@ -123,9 +123,7 @@ class Run:
         return sorted(one["metadata"]["name"] for one in found["items"])
 
     def pods(self) -> list[Json]:
-        found = self.kubernetes.get(
-            "pods", "-n", self.namespace, "-l", f"rlhf.dev/run={self.name}"
-        )
+        found = self.kubernetes.get("pods", "-n", self.namespace, "-l", f"rlhf.dev/run={self.name}")
         pods: list[Json] = found["items"]
         return pods
 

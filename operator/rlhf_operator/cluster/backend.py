@@ -13,7 +13,7 @@ from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey
 from rlhf_operator.api.pool import placement_refusal
 from rlhf_operator.cluster.api import CONFLICT, GONE, Api
 from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution
-from rlhf_operator.cluster.cache import Cache
+from rlhf_operator.cluster.cache import Cache, own_key
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
 from rlhf_operator.cluster.pods import pod_facts
@@ -68,6 +68,7 @@ class ClusterBackend:
         self._starter = Starter(api, cache, image)
         self._troubles = Troubles(api)
         self._looked_at: dict[RunKey, Json] = {}
+        self._deleted: dict[RunKey, set[str]] = {}
 
     async def observe(self, key: RunKey) -> tuple[RLHFRun, Observed] | None:
         """Return the run as stored and what is seen of it; None if there is nothing to do."""
@@ -157,9 +158,8 @@ class ClusterBackend:
 
     def _own(self, raw: Json) -> list[Json]:
         """Return the jobs of this very run, and not of an earlier one of its name."""
-        metadata = raw["metadata"]
-        key = RunKey(metadata.get("namespace", ""), metadata["name"])
-        return [job for job in self._cache.jobs.of(key) if _is_of(job, metadata.get("uid", ""))]
+        uid = raw["metadata"].get("uid", "")
+        return [job for job in self._cache.jobs.of(own_key(raw)) if _is_of(job, uid)]
 
     @staticmethod
     def _removable(jobs: Mapping[AttemptKey, Json]) -> list[AttemptKey]:
@@ -190,7 +190,8 @@ class ClusterBackend:
         match action:
             case StartAttempt():
                 pools = self._pools()
-                await self._starter.start(run, decision.status, action, pools)
+                decided = run.model_copy(update={"status": decision.status})
+                await self._starter.start(decided, action, pools)
             case StopAttempt(key=key) | RemoveJob(key=key):
                 await self._remove_job(raw, key)
             case Hold():
@@ -209,10 +210,14 @@ class ClusterBackend:
         """Delete an attempt's job: its pods are told to end, with their grace period."""
         for job in self._own(raw):
             metadata = job["metadata"]
-            if attempt_key(job) == key and not metadata.get("deletionTimestamp"):
+            # The watch tells of our own deletion a moment later.
+            deleted = self._deleted.setdefault(own_key(raw), set())
+            over = metadata.get("deletionTimestamp") or metadata["uid"] in deleted
+            if attempt_key(job) == key and not over:
                 await self._api.delete(
                     JOBS, metadata["namespace"], metadata["name"], metadata["uid"]
                 )
+                deleted.add(metadata["uid"])
 
     async def _hold(self, run: RLHFRun, *, held: bool) -> None:
         raw = self._looked_at[run.key]
@@ -247,6 +252,7 @@ class ClusterBackend:
 
     def _forget(self, key: RunKey) -> None:
         self._looked_at.pop(key, None)
+        self._deleted.pop(key, None)
         self._cache.runs.forget(key)
         self._cache.jobs.forget(key)
         self._cache.pods.forget(key)

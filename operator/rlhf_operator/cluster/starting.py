@@ -35,15 +35,13 @@ class Starter:
     def __init__(self, api: Api, cache: Cache, image: str) -> None:
         self._api, self._cache, self._image = api, cache, image
 
-    async def start(
-        self, run: RLHFRun, status: RunStatus, action: StartAttempt, pools: Mapping[str, Pool]
-    ) -> None:
-        """Create what an attempt needs; twice is once."""
+    async def start(self, run: RLHFRun, action: StartAttempt, pools: Mapping[str, Pool]) -> None:
+        """Create what an attempt needs, for a run with the status decided upon; twice is once."""
         key = action.key
         config = await self._config(run, key, action.config)
         await self._create(run, CONFIG_MAPS, attempt_config(run, key, config))
         claim = workspace_claim(run)
-        if claim is not None and _is_first(status):
+        if claim is not None and _is_first(run.status):
             await self._create(run, CLAIMS, claim, shared=True)
         pool = pools[placed(run.spec.placement, key.phase).pool]
         digest = config_digest(config)

@@ -13,6 +13,11 @@ from rlhf_operator.watchdog.reader import Reading, shown_metrics
 KL = "kl_nats"
 CERTIFIED = "certified_step"
 
+UNREADABLE_SECONDS = 30.0
+"""How long nothing could be read before that is said: a pod needs a while to serve its metrics, and
+ends a moment after it stops to.
+"""
+
 MAXIMUM_STEPS = 20_000
 """Steps that wait for the status; it takes them in twice a minute."""
 
@@ -23,6 +28,7 @@ class _Known:
     progress: AttemptProgress = field(default_factory=AttemptProgress)
     last_step: int | None = None
     kl_nats: list[tuple[int, float]] = field(default_factory=list)
+    failing_since: float | None = None
 
 
 class Readings:
@@ -47,15 +53,21 @@ class Readings:
             return known.last_step
         return -1 if known_step is None else known_step
 
-    def take(self, key: RunKey, attempt: AttemptKey, reading: Reading | None) -> None:
-        """Take in a reading, or that there was none."""
+    def take(
+        self, key: RunKey, attempt: AttemptKey, reading: Reading | None, now_seconds: float
+    ) -> None:
+        """Take in a reading, or that there was none, at a moment of a clock that never jumps."""
         known = self._known.get(key)
         if known is None or known.attempt != attempt:
             known = self._known[key] = _Known(attempt)
         if reading is None:
             # What was read before stands; a heartbeat that cannot be read is no sign of a hang.
-            known.progress = replace(known.progress, metrics_available=False, heartbeat=None)
+            known.progress = replace(known.progress, heartbeat=None)
+            known.failing_since = known.failing_since or now_seconds
+            if now_seconds >= known.failing_since + UNREADABLE_SECONDS:
+                known.progress = replace(known.progress, metrics_available=False)
             return
+        known.failing_since = None
         changes: dict[str, object] = {"metrics_available": True, "heartbeat": reading.heartbeat}
         for record in reading.records:
             known.last_step = record.step

@@ -70,7 +70,8 @@ class Watchdog:
             async with self._gate:
                 since = self._readings.since(target.run, target.attempt, target.known_step)
                 reading = await self._reader.read(target.address, since)
-            self._readings.take(target.run, target.attempt, reading)
+            now = asyncio.get_running_loop().time()
+            self._readings.take(target.run, target.attempt, reading, now)
             self._on_reading(target, reading is not None)
         finally:
             self._due[place] = began + target.interval_seconds

@@ -42,7 +42,7 @@ def volume(real_node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Call
     def volume(namespace: str) -> Path:
         if namespace not in made:
             folder = tmp_path_factory.mktemp(namespace)
-            make_run(_folder(folder / "data"))
+            _readable(make_run(_folder(folder / "data")))
             real_node.kubernetes.namespace(namespace)
             real_node.kubernetes.workspace(namespace, folder)
             made[namespace] = folder
@@ -71,3 +71,9 @@ def apply_real(
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True)
     return path
+
+
+def _readable(folder: Path) -> None:
+    """Pods are somebody else."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,11 +1,8 @@
 """All phases in real pods, with real DeepSpeed training, from the manifest to the verdict."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
 from budget import report
 from operating import OperatorProcess
 from rlhf_harness import Cluster
