@@ -160,11 +160,6 @@ class Placement(ConfigModel):
         """Processes on one machine."""
         return self.processes_per_node or max(self.gpus_per_node, 1)
 
-    @property
-    def world_size(self) -> int:
-        """Processes in all."""
-        return self.nodes * self.processes
-
     @model_validator(mode="after")
     def one_gpu_per_process(self) -> Self:
         """NCCL refuses two ranks on one GPU."""

@@ -45,8 +45,6 @@ class _Converter:
     def convert(self, node: Schema) -> Schema:
         """Return one node, and all below it."""
         node = self._resolved(node)
-        if "const" in node:
-            node = {**node, "enum": [node["const"]]}
         schema: Schema = {}
         if description := " ".join(node.get("description", "").split()):
             schema["description"] = description

@@ -52,6 +52,7 @@ def test_field_at_entry_of_a_list_is_the_entry_s() -> None:
     assert field.name == "size"
     assert field_at(Sample, ["inners", 2, "none"]) is None
     assert field_at(Sample, [0]) is None
+    assert field_at(Sample, ["pair", 0, "none"]) is None
 
 
 def test_walk_yields_parents_first() -> None:

@@ -57,6 +57,10 @@ MISTAKES = {
         "  podTemplate:\n    env:\n    - {name: A, value: b, valu: c}\n",
         "r.yaml:12: spec.podTemplate.env.0.valu=c: unknown field; did you mean value?",
     ),
+    "misspelt field beside spec": (
+        "staus: {}\n",
+        "r.yaml:10: staus={}: unknown field; did you mean status?",
+    ),
     "field that nobody knows": (
         "  checkpoint: {zzz: 1}\n",
         "r.yaml:10: spec.checkpoint.zzz=1: unknown field; known here: everySteps, keepLast",
