@@ -20,7 +20,7 @@ class Pool(ConfigModel):
     """Nodes of one kind."""
 
     name: DNSLabel
-    """What runs call it. Required."""
+    """What runs call it: the key that it is declared under. Required."""
 
     node_selector: NodeSelector = Field(default_factory=dict)
     """Labels of its nodes. Default: any node."""

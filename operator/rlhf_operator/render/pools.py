@@ -28,7 +28,7 @@ def _parse(name: str, text: str) -> Pool:
         ) from error
     if not isinstance(tree, dict | None):
         raise SpecError(
-            field=f"pools.{name}", value=tree, problem="not a map of fields", fix="see Pools"
+            field=f"pools.{name}", value=tree, problem="not a map of fields", fix="write a map"
         )
     try:
         return Pool.model_validate({**(tree or {}), "name": name}, by_alias=True, by_name=False)
