@@ -61,8 +61,8 @@ CASES = {
     ),
     "list for a map": ("podTemplate.labels=[a]", "podTemplate.labels=[…]: not a map"),
     "misspelt field of what is no list": (
-        "sft.from={path: a, paht: b}",
-        "spec.sft.from.paht=b: unknown field; did you mean path?",
+        "sft.from={path: a, patth: b}",
+        "spec.sft.from.patth=b: unknown field; did you mean path?",
     ),
 }
 
