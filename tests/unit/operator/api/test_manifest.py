@@ -54,12 +54,12 @@ MISTAKES = {
         "r.yaml:10: spec.ppo.targetNats=4: unknown field; did you mean spec.ppo.kl.targetNats?",
     ),
     "misspelt field of a list's entry": (
-        "  podTemplate:\n    env:\n    - {name: A, value: b, vallue: c}\n",
-        "r.yaml:12: spec.podTemplate.env.0.vallue=c: unknown field; did you mean value?",
+        "  podTemplate:\n    env:\n    - {name: A, value: b, valuex: c}\n",
+        "r.yaml:12: spec.podTemplate.env.0.valuex=c: unknown field; did you mean value?",
     ),
     "misspelt field beside spec": (
-        "statuss: {}\n",
-        "r.yaml:10: statuss={}: unknown field; did you mean status?",
+        "statusx: {}\n",
+        "r.yaml:10: statusx={}: unknown field; did you mean status?",
     ),
     "field that nobody knows": (
         "  checkpoint: {zzz: 1}\n",
