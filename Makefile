@@ -40,7 +40,7 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 
 .PHONY: test
 test: install ## Lint, type-check, verify, and run every test this machine can run
-	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Run the tests that need seconds
@@ -53,6 +53,18 @@ test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mos
 .PHONY: test-trainer
 test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks
 	$(BIN)/python -m pytest tests/trainer
+
+.PHONY: test-operator
+test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
+	$(BIN)/python -m pytest tests/operator
+
+.PHONY: control-plane
+control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness up --nodes 1 --kwok 5
+
+.PHONY: control-plane-down
+control-plane-down: $(INSTALLED) ## End it and give everything back
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts

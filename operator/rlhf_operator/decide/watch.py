@@ -56,11 +56,13 @@ def breached(
     due = patience_time(live, spec)
     if watch is None or due is None or now < due or not isinstance(execution, Running):
         return None
+    checkpoint = certified_checkpoint(status, live.phase)
+    where = f"; the newest policy inside the limit is {checkpoint}" if checkpoint else ""
     return StopStatus(
         outcome=RunOutcome.STOPPED,
         reason=watch.breach or "",
         by=StoppedBy.OPERATOR,
-        message=watch.breach_message,
+        message=f"{watch.breach_message}{where}",
         time=now,
         iteration=live.key.iteration,
         phase=live.key.phase,
@@ -68,7 +70,7 @@ def breached(
         limit_nats=spec.kl_limit_nats,
         step=watch.breach_step,
         certified_step=live.phase.certified_step,
-        checkpoint=certified_checkpoint(status, live.phase),
+        checkpoint=checkpoint,
     )
 
 
