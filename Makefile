@@ -18,7 +18,7 @@ WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference
+GENERATED := docs/reference crds
 
 .DEFAULT_GOAL := help
 
@@ -54,6 +54,18 @@ test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mos
 test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks
 	$(BIN)/python -m pytest tests/trainer
 
+.PHONY: test-operator
+test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
+	$(BIN)/python -m pytest tests/operator
+
+.PHONY: control-plane
+control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness up --nodes 1 --kwok 5
+
+.PHONY: control-plane-down
+control-plane-down: $(INSTALLED) ## End it and give everything back
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
 	$(BIN)/ruff check $(SOURCES)
@@ -74,6 +86,7 @@ type: $(INSTALLED) ## Check types, strictly
 
 .PHONY: generate
 generate: docs ## Write every generated file
+	$(BIN)/python scripts/generate_crds.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code
@@ -85,8 +98,9 @@ verify: generate ## Fail if a generated file is not what the code says
 
 .PHONY: lock
 lock: ## Pin the newest versions that pyproject.toml allows; needs uv
-	uv pip compile pyproject.toml --extra trainer --extra example --extra dev --generate-hashes \
-		--no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements/lock.txt
+	uv pip compile pyproject.toml --extra operator --extra trainer --extra example --extra dev \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 \
+		--upgrade -o requirements/lock.txt
 
 .PHONY: clean
 clean: ## Remove caches; environment, data and runs stay

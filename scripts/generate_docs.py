@@ -14,6 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from rlhf_operator.api import Pool, RunStatus
 from rlhf_operator.api.outcome import RunOutcome
 from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_trainer.contract import METRICS, Outcome
@@ -21,6 +24,24 @@ from rlhf_trainer.contract import METRICS, Outcome
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 HEAD = "<!-- DO NOT EDIT: written by `make generate` from the code. -->\n\n"
+
+CONFIG = (
+    "# Configuration\n\n"
+    "Every field of an `RLHFRun`'s `spec`. Unknown fields are errors. "
+    "`rlhf run FILE --set spec.ppo.learningRate=1e-5` overrides one.\n"
+)
+
+STATUS = (
+    "# Status\n\n"
+    "Every field of an `RLHFRun`'s `status`, written by the operator or `rlhf run`. "
+    "Readers must put up with fields that they do not know.\n"
+)
+
+POOLS = (
+    "# Pools\n\n"
+    "Node pools are declared once, in the chart's value `pools`: a map from their names to these "
+    "fields. Runs name one in `spec.placement.pool`. [Examples](../../examples/pools.yaml).\n"
+)
 
 Schema = dict[str, Any]
 """A JSON schema, or a part of one."""
@@ -53,29 +74,30 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return row(*head) + "|" + "---|" * len(head) + "\n" + "".join(row(*cells) for cells in rows)
 
 
-class ConfigPage:
-    """The reference of everything below `spec`."""
+class ModelPage:
+    """The reference of a model and everything below it."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+    def __init__(self, intro: str, root: str, model: type[BaseModel]) -> None:
+        self._intro, self._root = intro, root
+        self._schema: Schema = model.model_json_schema(by_alias=True)
+        self._told: dict[str, str] = {}
+        """Where each kind of object is told, by its title: the first place that has it."""
 
     def text(self) -> str:
         """Return the page."""
-        intro = (
-            "# Configuration\n\n"
-            "Every field of an `RLHFRun`'s `spec`. Unknown fields are errors. "
-            "`rlhf run FILE --set spec.ppo.learningRate=1e-5` overrides one.\n"
-        )
-        return HEAD + intro + "".join(self._sections("spec", self._schema))
+        return HEAD + self._intro + "".join(self._sections(self._root, self._schema))
 
     def _sections(self, path: str, model: Schema) -> Iterator[str]:
         rows, nested = [], []
         for name, field in model["properties"].items():
             rows.append(self._row(path, name, field))
             inner = self._resolved(field)
-            if "properties" in inner:
-                nested.append((f"{path}.{name}", inner))
-        yield f"\n## {path}\n\n{model.get('description', '')}\n\n"
+            inner, suffix = (
+                (self._resolved(inner["items"]), "[]") if "items" in inner else (inner, "")
+            )
+            if "properties" in inner and self._told[inner["title"]] == f"{path}.{name}{suffix}":
+                nested.append((self._told[inner["title"]], inner))
+        yield f"\n## {path}\n\n{one_line(model)}\n\n"
         yield table(("field", "type", "default", "bounds", "meaning"), rows)
         for inner_path, inner in nested:
             yield from self._sections(inner_path, inner)
@@ -87,7 +109,7 @@ class ConfigPage:
             self._type(f"{path}.{name}", inner),
             self._default(field, inner),
             bounds(inner),
-            field.get("description", ""),
+            one_line(field),
         )
 
     def _resolved(self, field: Schema) -> Schema:
@@ -102,18 +124,30 @@ class ConfigPage:
 
     def _type(self, path: str, inner: Schema) -> str:
         if "properties" in inner:
-            return f"[object](#{path.replace('.', '').lower()})"
+            return f"[object](#{self._anchor(path, inner)})"
         if "enum" in inner:
             return " or ".join(f"`{value}`" for value in inner["enum"])
         if inner.get("type") == "array":
-            return f"list of {self._resolved(inner['items']).get('type', 'values')}s"
+            entry = self._resolved(inner["items"])
+            if "properties" in entry:
+                return f"list of [objects](#{self._anchor(f'{path}[]', entry)})"
+            return f"list of {entry.get('type', 'value')}s"
         return str(inner.get("type", "any"))
+
+    def _anchor(self, path: str, inner: Schema) -> str:
+        told = self._told.setdefault(inner["title"], path)
+        return "".join(letter for letter in told.lower() if letter not in ".[]")
 
     def _default(self, field: Schema, inner: Schema) -> str:
         if "properties" in inner:
             return ""
         default = field.get("default")
         return "" if default is None else f"`{json.dumps(default).strip(chr(34))}`"
+
+
+def one_line(node: Schema) -> str:
+    """Return a description without line breaks."""
+    return " ".join(node.get("description", "").split())
 
 
 def bounds(field: Schema) -> str:
@@ -185,7 +219,9 @@ def exit_codes_page() -> str:
 def main() -> int:
     """Write every page."""
     pages = {
-        "config.md": ConfigPage(RLHFRunSpec.model_json_schema(by_alias=True)).text(),
+        "config.md": ModelPage(CONFIG, "spec", RLHFRunSpec).text(),
+        "status.md": ModelPage(STATUS, "status", RunStatus).text(),
+        "pools.md": ModelPage(POOLS, "pool", Pool).text(),
         "metrics.md": metrics_page(),
         "exit-codes.md": exit_codes_page(),
     }

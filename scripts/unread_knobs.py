@@ -3,7 +3,8 @@
 A field counts as read where an attribute of its name is taken from an expression whose type is its
 model. Types are followed through annotations, assignments and attributes, as far as that is simple;
 where an expression's type stays unknown, a name that only one model has counts as read as well.
-`getattr` with a computed name reads all fields of its model. Validators do not count, and a
+`getattr` with a computed name reads all fields of its model, and `rendered()` those of a model that
+Kubernetes reads. Validators do not count, and a
 property of a model counts only where it is read itself.
 """
 
@@ -28,6 +29,9 @@ PASSES = 4
 
 THROUGH = frozenset({"get", "items", "pop", "values"})
 """Methods of containers: a container stands for its elements' types."""
+
+HAND_OVER = "rendered"
+"""Method of `HandedOver`, which leaves the reading to Kubernetes."""
 
 Types = frozenset[str]
 """Names of the classes that an expression may be an instance of; empty means unknown."""
@@ -226,6 +230,14 @@ def note_reads(tree: ast.AST, scope: dict[str, Types], known: Knowledge) -> set[
             case ast.Call(func=ast.Name(id="getattr"), args=[value, *_]):
                 owners = typeof(value, scope, known) & known.models.keys()
                 reads |= {(owner, name) for owner in owners for name in _fields(known, owner)}
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if name == HAND_OVER:
+                reads |= {
+                    (model.__name__, field)
+                    for owner in typeof(value, scope, known) & known.models.keys()
+                    for model in known.models.values()
+                    if issubclass(model, known.models[owner])
+                    for field in model.model_fields
+                }
             case ast.MatchClass(cls=cls, kwd_attrs=names):
                 reads |= {(owner, name) for owner in annotated(cls) for name in names}
             case _:

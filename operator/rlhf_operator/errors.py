@@ -9,6 +9,9 @@ SHOWN_CHARACTERS = 60
 RUN_AGAIN = "to run it again, use --fresh, or another --workspace"
 """What to do about a run that has ended: its workspace never runs it again."""
 
+RUN_AGAIN_ANYWHERE = f"{RUN_AGAIN}; in a cluster, create another run"
+"""The same, in what a status says: it does not know who reads it."""
+
 
 class _Unset:
     """Marks a field that has no value to show."""
@@ -50,6 +53,24 @@ class WorkspaceError(OperatorError):
 
 class TrainerError(OperatorError):
     """A command of the trainer failed unexpectedly: the user reads what it printed."""
+
+
+class ClusterError(OperatorError):
+    """The API server did not do what it was asked to: the next pass tries again."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+        self.after_status = False
+        """Set where the run's status had been written before."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether somebody has to change something before it can succeed."""
+        return self.status in _REFUSALS
+
+
+_REFUSALS = frozenset({400, 403, 404, 422})
 
 
 def shown(value: object) -> str:

@@ -139,7 +139,7 @@ def test_run_what_one_machine_cannot_is_refused(
     run: Run, bench: Any, override: str, message: str
 ) -> None:
     with pytest.raises(SpecError, match=message):
-        run(override)
+        run(override, "spec.workspace.accessMode=ReadWriteMany")
     assert not bench.workspace.root.exists()
 
 

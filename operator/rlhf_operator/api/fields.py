@@ -31,6 +31,15 @@ class Field:
         return next((kind for kind in self.kinds if issubclass(kind, BaseModel)), None)
 
     @property
+    def entry(self) -> Model | None:
+        """Model of its entries, for a list of things with fields of their own."""
+        for part in (self.info.annotation, *get_args(self.info.annotation)):
+            for kind in get_args(part) if get_origin(part) is tuple else ():
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    return kind
+        return None
+
+    @property
     def kinds(self) -> tuple[type, ...]:
         """Classes that its value may have."""
         return tuple(_kinds(self.info.annotation))
@@ -100,6 +109,7 @@ _KINDS: dict[type, str] = {
     float: "a number",
     str: "text",
     dict: "a map",
+    tuple: "a list",
 }
 
 
@@ -112,6 +122,9 @@ def field_at(model: Model, location: Sequence[str | int]) -> Field | None:
     """Return the field at a path of YAML names, if there is one."""
     field = None
     for step in location:
+        if isinstance(step, int):
+            model = (field.entry if field else None) or BaseModel
+            continue
         field = next((field for field in fields_of(model) if field.name == step), None)
         if field is None:
             return None

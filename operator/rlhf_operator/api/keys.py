@@ -25,3 +25,7 @@ class AttemptKey(NamedTuple):
     iteration: int
     phase: Phase
     attempt: int
+
+    def job_name(self, run: str) -> str:
+        """Return the name of the attempt's job in a cluster: the same for the same attempt."""
+        return f"{run}-i{self.iteration}-{self.phase.slug}-a{self.attempt}"

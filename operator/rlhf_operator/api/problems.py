@@ -71,7 +71,9 @@ def _unknown(error: ErrorDetails, root: Model, place: Place) -> SpecError:
     location = error["loc"]
     name = str(location[-1])
     parent = field_at(root, location[:-1]) if location[:-1] else None
-    model = (parent.model if parent else None) or (root if not location[:-1] else BaseModel)
+    model = (parent.model or parent.entry if parent else None) or BaseModel
+    if not location[:-1]:
+        model = root
     return SpecError(
         field=_dotted(location),
         value=error["input"],
@@ -160,6 +162,10 @@ _EXPLAINED: Mapping[str, Callable[[ErrorDetails, str], tuple[str, str]]] = {
     "string_too_long": lambda error, _: (
         f"has {len(str(error['input']))} characters",
         f"use at most {error['ctx']['max_length']}",
+    ),
+    "too_short": lambda error, _: (
+        f"has {error['ctx']['actual_length']} entries",
+        f"use at least {error['ctx']['min_length']}",
     ),
     "too_long": lambda _, wanted: ("too many entries", f"use {wanted}"),
     "string_pattern_mismatch": lambda error, wanted: (

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from rlhf_operator.api.keys import RunKey
-from rlhf_operator.api.model import ApiModel
+from rlhf_operator.api.model import ApiModel, Time
 from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_operator.api.status import RunStatus
 
@@ -20,8 +20,12 @@ This leaves two digits for iterations and three for attempts and workers, next t
 """
 
 
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""A DNS label, RFC 1035: a job's name begins with it."""
+
+
 def _dns_label(name: str) -> str:
-    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+    if not re.fullmatch(NAME_PATTERN, name):
         msg = (
             f"{name}: not a DNS label; use lower-case letters, digits and '-', "
             "beginning with a letter and not ending with '-'"
@@ -46,6 +50,15 @@ class Metadata(ApiModel):
 
     generation: int = 1
     """Counts the changes of the spec."""
+
+    resource_version: str = ""
+    """Version of the object as it was read: a write that names it fails if another came first."""
+
+    finalizers: tuple[str, ...] = ()
+    """Who has to let go before the object can vanish."""
+
+    deletion_timestamp: Time | None = None
+    """When somebody asked for its deletion."""
 
 
 class RLHFRun(ApiModel):

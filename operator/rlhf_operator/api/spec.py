@@ -8,100 +8,40 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from rlhf_operator.api.placement import LOCAL_POOL, TRAINED_PHASES, Placement, placed
+from rlhf_operator.api.pod_template import PodTemplate
+from rlhf_operator.api.run_policy import Monitoring, RunPolicy
+from rlhf_operator.api.workspace import AccessMode, WorkspaceVolume
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.config.base import ConfigModel
 from rlhf_trainer.config.model import Device, ModelConfig
+from rlhf_trainer.contract import Phase
 
-LOCAL_POOL = "local"
-"""The pool that `rlhf run` offers: this machine."""
-
-
-class Placement(ConfigModel):
-    """Where the phases run."""
-
-    pool: str = Field(default=LOCAL_POOL, min_length=1, max_length=63)
-    """Node pool, by the name its owner gave it. Default: local, the one that `rlhf run` has."""
-
-    nodes: int = Field(default=1, ge=1, le=4096)
-    """Machines per phase. Default: 1."""
-
-    gpus_per_node: int = Field(default=0, ge=0, le=64)
-    """GPUs per machine. Default: 0, train on CPU unless a driver answers."""
-
-    processes_per_node: int | None = Field(default=None, ge=1, le=512)
-    """Processes (ranks) per machine. Default: `gpusPerNode`, or 1 without GPUs."""
-
-    @property
-    def processes(self) -> int:
-        """Processes on one machine."""
-        return self.processes_per_node or max(self.gpus_per_node, 1)
-
-    @property
-    def world_size(self) -> int:
-        """Processes in all."""
-        return self.nodes * self.processes
-
-    @model_validator(mode="after")
-    def one_gpu_per_process(self) -> Self:
-        """NCCL refuses two ranks on one GPU."""
-        if 0 < self.gpus_per_node < self.processes:
-            msg = (
-                f"processesPerNode={self.processes}: more than gpusPerNode={self.gpus_per_node}; "
-                "use at most one process per GPU"
-            )
-            raise ValueError(msg)
-        return self
-
-
-class RunPolicy(ConfigModel):
-    """When to try again, and when to give up."""
-
-    backoff_limit: int = Field(default=3, ge=0, le=1000)
-    """Retries of a phase that bring no new checkpoint before the run ends; interruptions from
-    outside do not count. Default: 3.
-    """
-
-    active_deadline_seconds: int | None = Field(default=None, ge=1, le=31_536_000)
-    """Longest time from the first attempt to the end of the run, pauses left out, in seconds.
-    Default: none.
-    """
-
-    phase_deadline_seconds: int | None = Field(default=None, ge=1, le=31_536_000)
-    """Longest time from the first attempt at a phase to its end, pauses left out, in seconds.
-    Default: none.
-    """
-
-    hang_timeout_seconds: int = Field(default=1800, ge=60, le=604_800)
-    """Time without a sign of life after which an attempt is ended and counted as failed, in
-    seconds. Default: 1800, three times the usual timeout of a collective.
-    """
-
-    termination_grace_period_seconds: int = Field(default=300, ge=1, le=86_400)
-    """Time from the request to stop to the kill, in seconds: a step and a checkpoint should fit.
-    Default: 300.
-    """
-
-    @model_validator(mode="after")
-    def phase_deadline_within_the_run_s(self) -> Self:
-        """A phase cannot take longer than its run."""
-        run, phase = self.active_deadline_seconds, self.phase_deadline_seconds
-        if run is not None and phase is not None and phase > run:
-            msg = (
-                f"phaseDeadlineSeconds={phase}: longer than activeDeadlineSeconds={run}; "
-                "lower it or leave it out"
-            )
-            raise ValueError(msg)
-        return self
+__all__ = ["LOCAL_POOL", "Placement", "RLHFRunSpec", "RunPolicy"]
 
 
 class RLHFRunSpec(TrainingConfig):
     """What a user asks for."""
 
+    image: str | None = Field(default=None, min_length=1, max_length=1024, pattern=r"^\S+$")
+    """Image of the trainer. Default: the one that the operator was installed with.
+
+    `rlhf run` ignores it.
+    """
+
+    workspace: WorkspaceVolume = WorkspaceVolume()
+    """The volume of the run. Default: a claim of 100Gi that one node at a time may mount."""
+
     placement: Placement = Placement()
-    """Where the phases run. Default: one process on this machine."""
+    """Where the phases run. Default: on one machine of the pool `local`."""
+
+    pod_template: PodTemplate = PodTemplate()
+    """What is added to the trainer's pods. Default: nothing."""
 
     run_policy: RunPolicy = RunPolicy()
-    """When to try again, and when to give up. Default: 3 retries, no deadline."""
+    """When to pause, try again and give up. Default: 3 retries, no deadline."""
+
+    monitoring: Monitoring = Monitoring()
+    """How closely the run is watched from outside. Default: every 15 seconds."""
 
     def training(self) -> TrainingConfig:
         """Return the half that the trainer reads."""
@@ -110,21 +50,21 @@ class RLHFRunSpec(TrainingConfig):
     @model_validator(mode="after")
     def devices_agree_with_the_placement(self) -> Self:
         """A model on CUDA needs GPUs from the placement, and GPUs need a model that uses them."""
-        gpus = self.placement.gpus_per_node
+        gpus = {phase: placed(self.placement, phase).gpus_per_node for phase in TRAINED_PHASES}
         models: dict[str, ModelConfig | None] = {
             "model": self.model,
             "rewardModel.model": self.reward_model.model,
         }
         for name, model in models.items():
-            if model is not None and model.device is Device.CUDA and gpus == 0:
+            if model is not None and model.device is Device.CUDA and 0 in gpus.values():
                 msg = (
                     f"{name}.device=CUDA: placement.gpusPerNode is 0; "
                     "set spec.placement.gpusPerNode, or leave the device at Auto"
                 )
                 raise ValueError(msg)
-        if gpus and self.model.device is Device.CPU:
+        if any(gpus.values()) and self.model.device is Device.CPU:
             msg = (
-                f"model.device=CPU: {gpus} GPUs per node would stand idle; "
+                f"model.device=CPU: {max(gpus.values())} GPUs per node would stand idle; "
                 "set spec.placement.gpusPerNode to 0, or leave the device at Auto"
             )
             raise ValueError(msg)
@@ -133,18 +73,32 @@ class RLHFRunSpec(TrainingConfig):
     @model_validator(mode="after")
     def batches_divide_over_the_processes(self) -> Self:
         """Every process takes the same share of a batch."""
-        ranks = self.placement.world_size
-        batches = {"ppo.minibatchSize": self.ppo.minibatch_size}
+        batches = {Phase.PPO: ("ppo.minibatchSize", self.ppo.minibatch_size)}
         if self.sft.from_ is None:
-            batches["sft.batchSize"] = self.sft.batch_size
+            batches[Phase.SFT] = ("sft.batchSize", self.sft.batch_size)
         if self.reward_model.from_ is None:
-            batches["rewardModel.batchSize"] = self.reward_model.batch_size
-        for name, size in batches.items():
-            if size % ranks:
+            batches[Phase.REWARD_MODEL] = ("rewardModel.batchSize", self.reward_model.batch_size)
+        for phase, (name, size) in batches.items():
+            place = placed(self.placement, phase)
+            if size % place.world_size:
                 msg = (
-                    f"{name}={size}: does not divide over {ranks} processes "
-                    f"({self.placement.nodes} nodes x {self.placement.processes}); "
-                    f"use a multiple of {ranks}"
+                    f"{name}={size}: does not divide over {place.world_size} processes "
+                    f"({place.nodes} nodes x {place.processes}); "
+                    f"use a multiple of {place.world_size}"
                 )
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def several_nodes_share_the_workspace(self) -> Self:
+        """A volume for one node at a time keeps the others waiting for ever."""
+        workspace = self.workspace
+        nodes = max(placed(self.placement, phase).nodes for phase in TRAINED_PHASES)
+        alone = workspace.access_mode is AccessMode.READ_WRITE_ONCE
+        if workspace.claim_name is None and alone and nodes > 1:
+            msg = (
+                f"workspace.accessMode={workspace.access_mode}: {nodes} nodes cannot mount it; "
+                "set it to ReadWriteMany, with a storage class that can, or name a claim"
+            )
+            raise ValueError(msg)
         return self

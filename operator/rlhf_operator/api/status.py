@@ -6,7 +6,7 @@ What the fields mean is said here; when they change is decided in `decide`.
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from rlhf_operator.api.keys import AttemptKey, PhaseKey
 from rlhf_operator.api.model import ApiModel, Time
@@ -31,6 +31,8 @@ class ConditionType(StrEnum):
     """The manifest can be run here."""
     PROGRESSING = "Progressing"
     """Work goes on, or waits only for a back-off."""
+    METRICS_AVAILABLE = "MetricsAvailable"
+    """The metrics of the live attempt can be read from outside; unknown is never healthy."""
     KL_WITHIN_LIMIT = "KLWithinLimit"
     """The last measured KL to the SFT policy is inside `guard.kl`'s limit."""
     SUCCEEDED = "Succeeded"
@@ -97,6 +99,27 @@ class AttemptStop(ApiModel):
     """When it was decided: the grace period counts from here."""
 
 
+class WatchStatus(ApiModel):
+    """What whoever watches from outside knows about an attempt's KL: the guard's state."""
+
+    last_step: int | None = None
+    """Newest step that was judged; that step and earlier ones change nothing any more."""
+    kl_streak: int = Field(default=0, ge=0)
+    """Steps running with KL above its limit, since the last breach."""
+    kl_over_ceiling: bool = False
+    """Whether KL was above its ceiling when it was last seen."""
+    breach: Reason | None = None
+    """CamelCase cause, once the rule on KL is met."""
+    breach_message: Message = ""
+    """Value, limit, steps and what to do, in a sentence."""
+    breach_step: int | None = None
+    """Completed updates at the breach."""
+    breach_kl_nats: float | None = None
+    """KL per response at the breach, in nats."""
+    breach_time: Time | None = None
+    """When the breach was seen: from then on the trainer has two scrape intervals to end."""
+
+
 class AttemptStatus(ApiModel):
     """The attempt that is alive, or whose start has been decided."""
 
@@ -106,6 +129,10 @@ class AttemptStatus(ApiModel):
     """When its start was decided."""
     checkpoint_step_before: int | None = None
     """Newest checkpoint of earlier attempts: a later one means that this attempt got further."""
+    job_uid: str | None = Field(default=None, max_length=64)
+    """UID of its job, once seen: a job that is gone afterwards has been deleted by somebody."""
+    watch: WatchStatus | None = None
+    """The guard that watches it from outside (PPO)."""
     heartbeat: int | None = None
     """Last heartbeat seen: a number that stands still is a hang."""
     heartbeat_time: Time | None = None
@@ -114,6 +141,22 @@ class AttemptStatus(ApiModel):
     """When progress was last taken into this status: at most twice a minute."""
     stop: AttemptStop | None = None
     """Set once the attempt is to end."""
+
+
+class PhaseSize(ApiModel):
+    """What every attempt at a phase gets: the number of processes is fixed within a phase."""
+
+    nodes: int = Field(ge=1)
+    """Machines."""
+    gpus_per_node: int = Field(ge=0)
+    """GPUs per machine."""
+    processes_per_node: int = Field(ge=1)
+    """Processes per machine."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus_per_node
 
 
 class PhaseStatus(ApiModel):
@@ -139,6 +182,12 @@ class PhaseStatus(ApiModel):
     """When it ended for good."""
     next_attempt_time: Time | None = None
     """End of the back-off."""
+    job: str | None = Field(default=None, max_length=63)
+    """Job of the newest attempt; `rlhf run` has none."""
+    size: PhaseSize | None = None
+    """Size of the phase, as it was placed when its first attempt began."""
+    gpu_seconds: int = Field(default=0, ge=0)
+    """GPUs times the time from an attempt's start to its end, over all attempts, in seconds."""
     last_failure: Message = ""
     """Why the last attempt that did not complete ended."""
     step: int | None = None
@@ -202,6 +251,25 @@ class StopStatus(ApiModel):
     """Completed updates of the phase."""
     certified_step: int | None = None
     """Newest step whose policy was measured inside the KL limit."""
+    checkpoint: str | None = Field(default=None, max_length=1024)
+    """The certified policy, as a folder below the run's root."""
+
+
+class Headline(ApiModel):
+    """The newest numbers, rounded for reading."""
+
+    step: int | None = None
+    """Completed updates of the newest phase."""
+    kl_nats: float | None = None
+    """KL per response to the SFT policy, in nats."""
+    reward_score: float | None = None
+    """Normalised score of the reward model."""
+    entropy_nats_per_token: float | None = None
+    """Entropy of the policy, in nats per token."""
+
+
+HEADLINE_DIGITS = 3
+"""Decimals of a headline: kubectl prints a number as it is."""
 
 
 class RunStatus(ApiModel):
@@ -227,6 +295,19 @@ class RunStatus(ApiModel):
     """One condition of each type."""
     phases: tuple[PhaseStatus, ...] = Field(default=(), max_length=1024)
     """Phases in the order in which they run, keyed by iteration and phase."""
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy#1362
+    @property
+    def headline(self) -> Headline:
+        """The newest numbers of all phases, for printer columns."""
+        begun = [phase for phase in self.phases if phase.attempts]
+        metrics: dict[str, float] = {}
+        for phase in begun:
+            metrics |= phase.metrics
+        names = ("klNats", "rewardScore", "entropyNatsPerToken")
+        rounded = {name: round(metrics[name], HEADLINE_DIGITS) for name in names if name in metrics}
+        step = begun[-1].step if begun else None
+        return Headline.model_validate({"step": step, **rounded})
 
     @property
     def live(self) -> LiveAttempt | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
@@ -39,6 +39,8 @@ class Document:
             if isinstance(node, CommentedMap) and step in node and node.lc.data:
                 # An overriding `--set` may have added the key: it has no line of its own.
                 line = node.lc.data[step][0] + 1 if step in node.lc.data else line
+            elif isinstance(node, CommentedSeq) and step in node.lc.data:
+                line = node.lc.data[step][0] + 1
             else:
                 break
             node = node[step]

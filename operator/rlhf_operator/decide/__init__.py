@@ -1,7 +1,16 @@
 """Policy: what to do about a run, decided by pure functions, one rule per module."""
 
 from rlhf_operator.decide.accept import refusal
-from rlhf_operator.decide.decision import Action, Decision, StartAttempt, StopAttempt
+from rlhf_operator.decide.decision import (
+    Action,
+    Decision,
+    Hold,
+    LetGo,
+    RemoveJob,
+    RemoveRun,
+    StartAttempt,
+    StopAttempt,
+)
 from rlhf_operator.decide.events import Event, events
 from rlhf_operator.decide.observed import (
     AttemptProgress,
@@ -11,6 +20,7 @@ from rlhf_operator.decide.observed import (
     Observed,
     Pool,
     Running,
+    Trouble,
 )
 from rlhf_operator.decide.run import decide
 
@@ -21,12 +31,17 @@ __all__ = [
     "Ended",
     "Event",
     "Execution",
+    "Hold",
+    "LetGo",
     "NotStarted",
     "Observed",
     "Pool",
+    "RemoveJob",
+    "RemoveRun",
     "Running",
     "StartAttempt",
     "StopAttempt",
+    "Trouble",
     "decide",
     "events",
     "refusal",

@@ -5,21 +5,24 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rlhf_operator.api import (
+    AttemptStatus,
     Condition,
     ConditionStatus,
     ConditionType,
     PhaseState,
+    PhaseStatus,
     RLHFRunSpec,
     RunOutcome,
     RunStatus,
 )
+from rlhf_operator.decide.observed import Observed, Running
 from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Phase
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
-KL_LIMIT_EXCEEDED = "KLLimitExceeded"
-"""Reason of a stop by the rule on KL, whoever applied it."""
+KL_EXCEEDED = ("KLLimitExceeded", "KLCeilingExceeded")
+"""Reasons of a stop by the rule on KL, whoever applied it."""
 
 
 class _Finding(NamedTuple):
@@ -30,12 +33,17 @@ class _Finding(NamedTuple):
 
 
 def described(
-    status: RunStatus, spec: RLHFRunSpec, refused: SpecError | None, now: datetime
+    status: RunStatus,
+    spec: RLHFRunSpec,
+    refused: SpecError | None,
+    observed: Observed,
+    now: datetime,
 ) -> RunStatus:
     """Return the status with its conditions and printed phase brought up to date."""
     findings = (
         _accepted(refused),
-        _progressing(status, refused),
+        _progressing(status, refused, observed),
+        _metrics_available(status, observed),
         _kl_within_limit(status, spec),
         *_ended(status),
     )
@@ -62,15 +70,12 @@ def _accepted(refused: SpecError | None) -> _Finding:
     return _Finding(ConditionType.ACCEPTED, TRUE, "Valid", "the manifest can be run here")
 
 
-def _progressing(status: RunStatus, refused: SpecError | None) -> _Finding:
+def _progressing(status: RunStatus, refused: SpecError | None, observed: Observed) -> _Finding:
     type_, due = ConditionType.PROGRESSING, status.due
     if status.outcome is not None or due is None:
         return _Finding(type_, FALSE, "Finished", "the run has ended")
     if due.running is not None:
-        if due.running.stop is not None:
-            message = f"{due.phase}, attempt {due.attempts}, is asked to end"
-            return _Finding(type_, TRUE, "Stopping", message)
-        return _Finding(type_, TRUE, "AttemptRunning", f"{due.phase}, attempt {due.attempts}")
+        return _running(due, due.running, observed)
     if status.suspend_time is not None:
         return _Finding(type_, FALSE, "Suspended", f"paused before {due.phase} is complete")
     if refused is not None:
@@ -82,9 +87,36 @@ def _progressing(status: RunStatus, refused: SpecError | None) -> _Finding:
     return _Finding(type_, TRUE, "BackingOff", f"{due.phase} waits{until} after {due.last_failure}")
 
 
+def _running(due: PhaseStatus, attempt: AttemptStatus, observed: Observed) -> _Finding:
+    type_, name = ConditionType.PROGRESSING, f"{due.phase}, attempt {due.attempts}"
+    if attempt.stop is not None:
+        return _Finding(type_, TRUE, "Stopping", f"{name}, is asked to end")
+    if observed.trouble is not None:
+        return _Finding(type_, FALSE, observed.trouble.reason, observed.trouble.message)
+    return _Finding(type_, TRUE, "AttemptRunning", name)
+
+
+def _metrics_available(status: RunStatus, observed: Observed) -> _Finding:
+    type_, live = ConditionType.METRICS_AVAILABLE, status.live
+    if live is None:
+        return _Finding(type_, UNKNOWN, "NothingRuns", "metrics are read while an attempt is alive")
+    execution = observed.execution(live.key)
+    available = execution.progress.metrics_available if isinstance(execution, Running) else None
+    if available is None:
+        return _Finding(type_, UNKNOWN, "NotReadYet", "nobody has read the attempt's metrics yet")
+    if available:
+        return _Finding(type_, TRUE, "Read", "the attempt's metrics can be read")
+    return _Finding(
+        type_,
+        UNKNOWN,
+        "Unreadable",
+        "the attempt's metrics cannot be read: KL is watched by the trainer alone",
+    )
+
+
 def _kl_within_limit(status: RunStatus, spec: RLHFRunSpec) -> _Finding:
     type_, limit = ConditionType.KL_WITHIN_LIMIT, spec.kl_limit_nats
-    if status.stop is not None and status.stop.reason == KL_LIMIT_EXCEEDED:
+    if status.stop is not None and status.stop.reason in KL_EXCEEDED:
         return _Finding(type_, FALSE, status.stop.reason, status.stop.message)
     measured = [
         phase.metrics["klNats"]

@@ -25,7 +25,29 @@ class StopAttempt:
     """What is left of the grace period: at 0 it is to be killed."""
 
 
-Action = StartAttempt | StopAttempt
+@dataclass(frozen=True)
+class RemoveJob:
+    """Remove what an attempt left behind that nobody needs any more."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True)
+class Hold:
+    """See to it that the run cannot vanish while something of it is alive."""
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """Nothing of the run is alive: it may vanish."""
+
+
+@dataclass(frozen=True)
+class RemoveRun:
+    """Delete the run: it ended long enough ago."""
+
+
+Action = StartAttempt | StopAttempt | RemoveJob | Hold | LetGo | RemoveRun
 
 
 @dataclass(frozen=True)

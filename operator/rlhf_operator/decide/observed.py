@@ -6,8 +6,10 @@ How they are seen is each backend's business; what they mean is decided by the o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from rlhf_operator.api import AttemptKey
+from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Result
 
 
@@ -25,6 +27,20 @@ class AttemptProgress:
     """Last measurements, camelCase with units, finite."""
     heartbeat: int | None = None
     """A number that changes as long as work goes on; None where it cannot be read."""
+    kl_nats: tuple[tuple[int, float], ...] = ()
+    """KL per response by step, oldest first, of steps that the status does not know yet."""
+    metrics_available: bool | None = None
+    """Whether its metrics can be read from outside; None before anybody tried."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why nothing moves, although it should: for people, and no reason to end anything."""
+
+    reason: str
+    """CamelCase."""
+    message: str
+    """Cause and what to do. The same words as long as the cause is the same."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,10 @@ class Running:
     """Something of the attempt is, or will be, alive."""
 
     progress: AttemptProgress = AttemptProgress()
+    job_uid: str | None = None
+    """Identity of its job, where attempts are jobs."""
+    ending: bool = False
+    """It has been told to end already."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,8 @@ class Ended:
     """The launcher's exit code; None if the attempt vanished without one."""
     result: Result | None = None
     """What it said about its end."""
+    message: str = ""
+    """What others say about its end, where it could not."""
     disrupted: bool = False
     """It was ended from outside: its node lost, its pod evicted, its process gone with the
     machine.
@@ -72,10 +94,22 @@ class Observed:
 
     executions: Mapping[AttemptKey, Execution]
     """The attempts that exist; one that is absent has not been started."""
-    pools: tuple[Pool, ...]
-    """Where runs may be placed."""
+    pools: tuple[Pool, ...] | None = None
+    """Where runs may be placed; None where the backend has judged that itself: see `refused`."""
+    refused: SpecError | None = None
+    """Why the run cannot be placed, where the backend knows."""
     suspended: bool = False
     """The user wants the run to pause."""
+    deleting: bool = False
+    """The user has deleted the run: it is held until nothing of it is alive."""
+    held: bool = True
+    """The run cannot vanish before it is let go."""
+    jobs: frozenset[AttemptKey] = frozenset()
+    """Attempts that left something behind which can be removed."""
+    trouble: Trouble | None = None
+    """What keeps the live attempt from moving."""
+    recheck_at: datetime | None = None
+    """When time alone changes what is seen."""
 
     def execution(self, key: AttemptKey) -> Execution:
         """Return what is seen of one attempt."""

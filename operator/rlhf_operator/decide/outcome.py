@@ -59,6 +59,8 @@ def describe(ended: Ended) -> str:
     """Return how an attempt ended, in words."""
     if ended.result is not None and ended.result.message:
         return ended.result.message
+    if ended.message:
+        return ended.message
     if ended.exit_code is None:
         return "its processes are gone and left no result"
     return f"it ended with exit code {ended.exit_code}"

@@ -9,24 +9,40 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 
-from rlhf_operator.api import AttemptStatus, PhaseStatus
+from rlhf_operator.api import LiveAttempt, PhaseStatus, RLHFRunSpec
 from rlhf_operator.api.status import MAXIMUM_METRICS
-from rlhf_operator.decide.observed import AttemptProgress
+from rlhf_operator.decide.observed import AttemptProgress, Running
+from rlhf_operator.decide.watch import is_watched, watched
 
 INTERVAL = timedelta(seconds=30)
 
 
-def recorded(
-    phase: PhaseStatus, attempt: AttemptStatus, progress: AttemptProgress, now: datetime
-) -> PhaseStatus:
-    """Return the phase with the progress of its live attempt, if it is time to take it in."""
-    if attempt.progress_time is not None and now < attempt.progress_time + INTERVAL:
+def recorded(live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: datetime) -> PhaseStatus:
+    """Return the phase with the progress of its live attempt, if it is time to take it in.
+
+    A breach seen from outside does not wait for that.
+    """
+    phase, attempt, progress = live.phase, live.attempt, running.progress
+    watch = attempt.watch
+    if is_watched(phase.phase, spec) and progress.kl_nats:
+        watch = watched(watch, progress.kl_nats, spec, now)
+    urgent = watch is not None and watch.breach_time == now
+    last = attempt.progress_time
+    if last is not None and now < last + INTERVAL and not urgent:
         return phase
     seen = taken(phase, progress)
     moved = progress.heartbeat is not None and progress.heartbeat != attempt.heartbeat
-    if seen == phase and not moved:
+    unknown_job = attempt.job_uid is None and running.job_uid is not None
+    if last is None and unknown_job and not progress.metrics_available:
+        # The first reading brings this too; without one it is written after a while.
+        unknown_job = now >= attempt.start_time + INTERVAL
+    if seen == phase and not moved and not unknown_job and watch == attempt.watch:
         return phase
-    changes: dict[str, object] = {"progress_time": now}
+    changes: dict[str, object] = {
+        "progress_time": now,
+        "watch": watch,
+        "job_uid": attempt.job_uid or running.job_uid,
+    }
     if moved:
         changes |= {"heartbeat": progress.heartbeat, "heartbeat_time": now}
     return seen.evolve(running=attempt.evolve(**changes))

@@ -11,9 +11,11 @@ from typing import assert_never
 
 from rlhf_operator.api import AttemptStop, LiveAttempt, RLHFRun, RLHFRunSpec, RunStatus
 from rlhf_operator.decide.accept import refusal
+from rlhf_operator.decide.cleanup import expired, removal_time, superfluous
 from rlhf_operator.decide.conditions import described
 from rlhf_operator.decide.deadline import deadlines, passed
-from rlhf_operator.decide.decision import Action, Decision, StartAttempt, StopAttempt
+from rlhf_operator.decide.decision import Action, Decision, Hold, StartAttempt, StopAttempt
+from rlhf_operator.decide.delete import deleted
 from rlhf_operator.decide.finalise import finished
 from rlhf_operator.decide.hang import hang_time
 from rlhf_operator.decide.observed import Ended, NotStarted, Observed, Running
@@ -22,29 +24,56 @@ from rlhf_operator.decide.sequence import begun, visited
 from rlhf_operator.decide.settle import abandoned, settled
 from rlhf_operator.decide.stop import grace_left, kill_time, stop_reason
 from rlhf_operator.decide.suspend import paused, resumed
+from rlhf_operator.decide.watch import breached, patience_time
+from rlhf_operator.errors import SpecError
 
 
 def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
     """Decide what is to be done about `run`, given what is seen of it at `now`."""
-    if run.status.outcome is not None:
-        return Decision(run.status)
     now = now.replace(microsecond=0)
-    refused = refusal(run.spec, observed.pools)
+    if observed.deleting:
+        return deleted(run, observed, now)
+    if run.status.outcome is not None:
+        return _over(run, observed, now)
+    refused = _refused(run.spec, observed)
     status = visited(run)
     if not observed.suspended:
         status = resumed(status, now)
     status = _with_what_is_seen(status, observed, run.spec, now)
     if status.stop is None:
         status = status.evolve(stop=passed(status, run.spec.run_policy, now))
+    if status.stop is None and status.live is not None:
+        execution = observed.execution(status.live.key)
+        status = status.evolve(stop=breached(status, status.live, execution, run.spec, now))
     if status.live is not None:
         status = _with_intent_to_stop(status, status.live, observed, run.spec, now)
     if refused is not None:
         status = _without_unstarted(status, observed)
     if status.live is None:
-        status = _advanced(status, now, suspended=observed.suspended, refused=refused is not None)
-    status = described(status, run.spec, refused, now)
-    actions = tuple(_actions(status, observed, run.spec, now))
-    return Decision(status, actions, _wake_at(status, run.spec, now))
+        status = _advanced(run, status, observed, now, refused=refused is not None)
+    status = described(status, run.spec, refused, observed, now)
+    actions = (
+        *(() if observed.held else (Hold(),)),
+        *_actions(status, observed, run.spec, now),
+        *superfluous(status, observed, run.spec.run_policy.keep_jobs),
+    )
+    return Decision(status, actions, _wake_at(status, observed, run.spec, now))
+
+
+def _over(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
+    """A run that has ended changes no more; what it left behind is cleared away in time."""
+    due = removal_time(run.status, run.spec.run_policy)
+    actions = (
+        *superfluous(run.status, observed, run.spec.run_policy.keep_jobs),
+        *expired(run, now),
+    )
+    return Decision(run.status, actions, due if due is not None and due > now else None)
+
+
+def _refused(spec: RLHFRunSpec, observed: Observed) -> SpecError | None:
+    if observed.refused is not None or observed.pools is None:
+        return observed.refused
+    return refusal(spec, observed.pools)
 
 
 def _with_what_is_seen(
@@ -57,8 +86,8 @@ def _with_what_is_seen(
     match observed.execution(live.key):
         case NotStarted():
             return status
-        case Running(progress=progress):
-            return status.with_phase(recorded(live.phase, live.attempt, progress, now))
+        case Running() as running:
+            return status.with_phase(recorded(live, running, spec, now))
         case Ended() as ended:
             return settled(status, live, ended, spec, now)
         case never:
@@ -89,15 +118,17 @@ def _without_unstarted(status: RunStatus, observed: Observed) -> RunStatus:
     return abandoned(status, live)
 
 
-def _advanced(status: RunStatus, now: datetime, *, suspended: bool, refused: bool) -> RunStatus:
+def _advanced(
+    run: RLHFRun, status: RunStatus, observed: Observed, now: datetime, *, refused: bool
+) -> RunStatus:
     """Go on with a run of which nothing is alive: end, pause, wait, or begin the next attempt."""
     due = status.due
     if status.stop is not None or due is None:
         return finished(status, now)
-    if suspended:
+    if observed.suspended:
         return paused(status, now)
     waits = due.next_attempt_time is not None and now < due.next_attempt_time
-    return status if refused or waits else begun(status, due, now)
+    return status if refused or waits else begun(status, due, run, now)
 
 
 def _actions(
@@ -115,13 +146,20 @@ def _actions(
     return ()
 
 
-def _wake_at(status: RunStatus, spec: RLHFRunSpec, now: datetime) -> datetime | None:
+def _wake_at(
+    status: RunStatus, observed: Observed, spec: RLHFRunSpec, now: datetime
+) -> datetime | None:
     """Return the next moment at which time alone changes what is to be done."""
     policy, due = spec.run_policy, status.due
-    if status.outcome is not None or due is None:
+    if status.outcome is not None:
+        removal = removal_time(status, policy)
+        return removal if removal and removal > now else None
+    if due is None:
         return None
     times = [deadline.time for deadline in deadlines(status, policy)]
-    times.append(due.next_attempt_time or now)
+    times += [due.next_attempt_time or now, observed.recheck_at or now]
+    if status.live is not None:
+        times.append(patience_time(status.live, spec) or now)
     if due.running is not None:
         times.append(hang_time(due.running, policy) or now)
         if due.running.stop is not None:

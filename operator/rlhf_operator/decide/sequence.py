@@ -3,12 +3,15 @@
 from datetime import datetime
 
 from rlhf_operator.api import (
+    AttemptKey,
     AttemptStatus,
+    PhaseSize,
     PhaseState,
     PhaseStatus,
     RLHFRun,
     RLHFRunSpec,
     RunStatus,
+    placed,
 )
 from rlhf_trainer.contract import Phase
 
@@ -22,8 +25,11 @@ def visited(run: RLHFRun) -> RunStatus:
     return run.status.evolve(phases=phases, observed_generation=run.metadata.generation)
 
 
-def begun(status: RunStatus, phase: PhaseStatus, now: datetime) -> RunStatus:
-    """Return the status with the next attempt at `phase` decided upon."""
+def begun(status: RunStatus, phase: PhaseStatus, run: RLHFRun, now: datetime) -> RunStatus:
+    """Return the status with the next attempt at `phase` decided upon.
+
+    The size is that of the phase's first attempt: checkpoints cannot be resumed with another one.
+    """
     attempt = AttemptStatus(
         number=phase.attempts + 1, start_time=now, checkpoint_step_before=phase.checkpoint_step
     )
@@ -34,10 +40,27 @@ def begun(status: RunStatus, phase: PhaseStatus, now: datetime) -> RunStatus:
         start_time=phase.start_time or now,
         active_since=phase.active_since or now,
         next_attempt_time=None,
+        size=phase.size or _size(run.spec, phase.phase),
+        job=_job_name(run, phase, attempt),
     )
     return status.with_phase(changed).evolve(
         start_time=status.start_time or now, active_since=status.active_since or now
     )
+
+
+def _size(spec: RLHFRunSpec, phase: Phase) -> PhaseSize:
+    place = placed(spec.placement, phase)
+    return PhaseSize(
+        nodes=place.nodes, gpus_per_node=place.gpus_per_node, processes_per_node=place.processes
+    )
+
+
+def _job_name(run: RLHFRun, phase: PhaseStatus, attempt: AttemptStatus) -> str | None:
+    """Return the name of an attempt's job; outside of a cluster there are no jobs."""
+    if not run.metadata.namespace:
+        return None
+    key = AttemptKey(phase.iteration, phase.phase, attempt.number)
+    return key.job_name(run.metadata.name)
 
 
 def _plan(spec: RLHFRunSpec) -> tuple[PhaseStatus, ...]:

@@ -32,7 +32,9 @@ def settled(
     A stop that was recorded before stands, whatever the attempt has to say about it.
     """
     attempt = live.attempt
-    last = _with_result(taken(live.phase, ended.progress), ended.result).evolve(running=None)
+    last = _with_result(taken(live.phase, ended.progress), ended.result).evolve(
+        running=None, gpu_seconds=live.phase.gpu_seconds + _gpu_seconds(live, now)
+    )
     stop = status.stop
     match judge(ended, attempt.stop):
         case PhaseComplete():
@@ -58,6 +60,11 @@ def settled(
 def abandoned(status: RunStatus, live: LiveAttempt) -> RunStatus:
     """Return the status without an attempt that was decided on and must not start any more."""
     return status.with_phase(live.phase.evolve(state=PhaseState.PENDING, running=None))
+
+
+def _gpu_seconds(live: LiveAttempt, now: datetime) -> int:
+    gpus = live.phase.size.gpus if live.phase.size else 0
+    return gpus * max(0, int((now - live.attempt.start_time).total_seconds()))
 
 
 def _with_result(phase: PhaseStatus, result: Result | None) -> PhaseStatus:
@@ -90,6 +97,7 @@ def _stop_by_trainer(
         limit_nats=None if kl_nats is None else limit_nats,
         step=phase.step,
         certified_step=phase.certified_step,
+        checkpoint=phase.model_path if outcome is RunOutcome.STOPPED else None,
     )
 
 

@@ -3,6 +3,7 @@
 from rlhf_operator.local.backend import LOCAL_POOLS, LocalBackend
 from rlhf_operator.local.continuing import open_run
 from rlhf_operator.local.lock import locked
+from rlhf_operator.local.refusal import local_refusal
 from rlhf_operator.local.store import RunStore
 
-__all__ = ["LOCAL_POOLS", "LocalBackend", "RunStore", "locked", "open_run"]
+__all__ = ["LOCAL_POOLS", "LocalBackend", "RunStore", "local_refusal", "locked", "open_run"]

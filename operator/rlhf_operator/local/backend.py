@@ -8,15 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_operator.api import AttemptKey, RLHFRun, RunKey
+from rlhf_operator.api import AttemptKey, RLHFRun, RunKey, placed
 from rlhf_operator.api.spec import LOCAL_POOL
 from rlhf_operator.decide import (
     Decision,
     Ended,
     Execution,
+    Hold,
+    LetGo,
     NotStarted,
     Observed,
     Pool,
+    RemoveJob,
+    RemoveRun,
     Running,
     StartAttempt,
     StopAttempt,
@@ -73,6 +77,9 @@ class LocalBackend:
                     self._start(action, run)
                 case StopAttempt():
                     self._stop(action)
+                case RemoveJob() | Hold() | LetGo() | RemoveRun():
+                    # Processes leave no jobs behind, and a workspace belongs to its user.
+                    continue
 
     def kill(self) -> None:
         """End everything that works in this workspace at once."""
@@ -127,7 +134,7 @@ class LocalBackend:
             "--iteration": key.iteration,
             "--attempt": key.attempt,
             "--run-name": run.metadata.name,
-            "--processes": run.spec.placement.processes,
+            "--processes": placed(run.spec.placement, key.phase).processes,
             "--metrics-port": 0,
             "--grace-seconds": run.spec.run_policy.termination_grace_period_seconds,
         }

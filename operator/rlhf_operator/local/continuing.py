@@ -2,7 +2,7 @@
 
 import shutil
 
-from rlhf_operator.api import RLHFRun
+from rlhf_operator.api import RLHFRun, placed
 from rlhf_operator.api.changes import forbidden_change
 from rlhf_operator.errors import SpecError, shown
 from rlhf_operator.local.processes import KILL_TIMEOUT_SECONDS, kill_and_wait
@@ -79,8 +79,11 @@ def _check_same(stored: RLHFRun, wanted: RLHFRun) -> None:
             fix=_FIX,
         )
     due = stored.status.due
-    before, after = stored.spec.placement.processes, wanted.spec.placement.processes
-    if before != after and due is not None and due.attempts:
+    if due is None or not due.attempts:
+        return
+    specs = (stored.spec, wanted.spec)
+    before, after = (placed(spec.placement, due.phase).processes for spec in specs)
+    if before != after:
         raise SpecError(
             field="spec.placement.processesPerNode",
             value=after,

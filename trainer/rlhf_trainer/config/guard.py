@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf_trainer.config.base import ConfigModel
 
@@ -17,6 +17,15 @@ class GuardAction(StrEnum):
     """Halves the learning rate, once per breach; training goes on."""
     STOP = "Stop"
     """Ends the phase with the last certified policy (exit 10)."""
+
+
+class Enforcer(StrEnum):
+    """Who applies the rule on KL."""
+
+    TRAINER = "Trainer"
+    """The trainer itself, after each rollout and before its update."""
+    OPERATOR = "Operator"
+    """The operator, which reads every step's KL from outside and ends the job if it has to."""
 
 
 class KLGuardConfig(ConfigModel):
@@ -40,6 +49,24 @@ class KLGuardConfig(ConfigModel):
 
     action: GuardAction = GuardAction.STOP
     """What a breach does: Stop, ReduceLearningRate or Warn. Default: Stop."""
+
+    enforced_by: tuple[Enforcer, ...] = Field(
+        default=(Enforcer.TRAINER, Enforcer.OPERATOR), min_length=1, max_length=2
+    )
+    """Who stops a run on a breach: Trainer, Operator or both.
+
+    The operator only stops, and only where training goes on two readings after the breach; `rlhf
+    run` has no operator. Default: both.
+    """
+
+    @field_validator("enforced_by")
+    @classmethod
+    def enforcers_differ(cls, value: tuple[Enforcer, ...]) -> tuple[Enforcer, ...]:
+        """Nobody is named twice."""
+        if len(set(value)) != len(value):
+            msg = f"{', '.join(value)}: somebody is named twice; name everybody once"
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def ceiling_above_limit(self) -> Self:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.config.guard import EntropyGuardConfig, LengthGuardConfig
+from rlhf_trainer.config.guard import Enforcer, EntropyGuardConfig, GuardAction, LengthGuardConfig
 from rlhf_trainer.guard.verdict import Action
 
 
@@ -76,19 +76,22 @@ class GuardRules:
     length: LengthRule | None = None
 
     @classmethod
-    def from_config(cls, config: TrainingConfig) -> Self:
-        """Resolve the rules that a configuration asks for.
+    def from_config(cls, config: TrainingConfig, enforcer: Enforcer = Enforcer.TRAINER) -> Self:
+        """Resolve the rules that a configuration asks for; who does not enforce a stop warns.
 
         Raises:
             ValueError: the ceiling lies below the limit.
         """
         guard = config.guard
+        action = Action(guard.kl.action.value)
+        if guard.kl.action is GuardAction.STOP and enforcer not in guard.kl.enforced_by:
+            action = Action.WARN
         return cls(
             kl=KLRule(
                 limit_nats=config.kl_limit_nats,
                 ceiling_nats=config.kl_ceiling_nats,
                 consecutive_steps=guard.kl.consecutive_steps,
-                action=Action(guard.kl.action.value),
+                action=action,
             ),
             entropy=EntropyRule.from_config(guard.entropy) if guard.entropy else None,
             length=LengthRule.from_config(guard.length) if guard.length else None,

@@ -19,6 +19,7 @@ class Sample(BaseModel):
     table: dict[str, int] = Field(default_factory=dict, max_length=3)
     flag: bool = True
     inner: Inner = Inner()
+    inners: tuple[Inner, ...] | None = None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ class Sample(BaseModel):
         ("kind", "A or B"),
         ("share", "a number from 0, up to 1"),
         ("checked", "text"),
-        ("pair", "a value"),
+        ("pair", "a list"),
         ("table", "a map of at most 3 entries"),
         ("flag", "true or false (default true)"),
         ("inner", "a map with size"),
@@ -45,9 +46,18 @@ def test_field_at_unknown_path_is_none() -> None:
     assert field_at(Sample, []) is None
 
 
+def test_field_at_entry_of_a_list_is_the_entry_s() -> None:
+    field = field_at(Sample, ["inners", 2, "size"])
+    assert field is not None
+    assert field.name == "size"
+    assert field_at(Sample, ["inners", 2, "none"]) is None
+    assert field_at(Sample, [0]) is None
+    assert field_at(Sample, ["pair", 0, "none"]) is None
+
+
 def test_walk_yields_parents_first() -> None:
     paths = [".".join(path) for path, _ in walk(Sample)]
-    assert paths[-2:] == ["inner", "inner.size"]
+    assert paths[-3:] == ["inner", "inner.size", "inners"]
     assert len(fields_of(Sample)) == len(paths) - 1
 
 

@@ -53,6 +53,14 @@ MISTAKES = {
         "  ppo: {targetNats: 4}\n",
         "r.yaml:10: spec.ppo.targetNats=4: unknown field; did you mean spec.ppo.kl.targetNats?",
     ),
+    "misspelt field of a list's entry": (
+        "  podTemplate:\n    env:\n    - {name: A, value: b, valuex: c}\n",
+        "r.yaml:12: spec.podTemplate.env.0.valuex=c: unknown field; did you mean value?",
+    ),
+    "misspelt field beside spec": (
+        "statusx: {}\n",
+        "r.yaml:10: statusx={}: unknown field; did you mean status?",
+    ),
     "field that nobody knows": (
         "  checkpoint: {zzz: 1}\n",
         "r.yaml:10: spec.checkpoint.zzz=1: unknown field; known here: everySteps, keepLast",
@@ -211,9 +219,9 @@ MISTAKES = {
         ),
     ),
     "field of the status": (
-        "  conditions: []\n",
+        "  observedGeneration: 1\n",
         (
-            "r.yaml:10: spec.conditions=[]: unknown field; "
+            "r.yaml:10: spec.observedGeneration=1: unknown field; "
             "known here: model, data, sft, rewardModel, ppo, evaluation, deepspeed, checkpoint, …"
         ),
     ),

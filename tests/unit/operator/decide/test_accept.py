@@ -30,6 +30,10 @@ SMALL, LARGE = Pool("small", maximum_nodes=2), Pool("large")
 def test_refusal_names_what_to_change(
     build_run: Callable[..., RLHFRun], pool: str, nodes: int, message: str | None
 ) -> None:
-    run = build_run(f"spec.placement.pool={pool}", f"spec.placement.nodes={nodes}")
+    run = build_run(
+        f"spec.placement.pool={pool}",
+        f"spec.placement.nodes={nodes}",
+        "spec.workspace.accessMode=ReadWriteMany",
+    )
     refused = refusal(run.spec, (SMALL, LARGE))
     assert (str(refused) if refused else None) == message

@@ -57,7 +57,8 @@ def test_decide_crashes_without_progress_exhaust_retries(
     assert story.status.stop is not None
     assert story.status.stop.message.endswith(
         f"raise spec.runPolicy.backoffLimit={limit}; "
-        "to run it again, use --fresh, or another --workspace"
+        "to run it again, use --fresh, or another --workspace; "
+        "in a cluster, create another run"
     )
 
 
@@ -189,7 +190,8 @@ def test_decide_deadline_says_how_to_run_again(tell: Tell, field: str) -> None:
     story.after(100, Running())
     assert story.status.stop is not None
     assert story.status.stop.message.endswith(
-        f"raise spec.runPolicy.{field}=100; to run it again, use --fresh, or another --workspace"
+        f"raise spec.runPolicy.{field}=100; to run it again, use --fresh, or another --workspace; "
+        "in a cluster, create another run"
     )
 
 

@@ -1,0 +1,30 @@
+{{/* Exactly what the operator does, each verb for a reason. */}}
+{{- define "rlhf-operator.rules" -}}
+# Watched; patched to hold and let go by the finalizer; deleted when their time to live is over.
+- apiGroups: [rlhf.dev]
+  resources: [rlhfruns]
+  verbs: [list, watch, patch, delete]
+- apiGroups: [rlhf.dev]
+  resources: [rlhfruns/status]
+  verbs: [update]
+# One per attempt; read when one of its name exists already.
+- apiGroups: [kubeflow.org]
+  resources: [pytorchjobs]
+  verbs: [get, list, watch, create, delete]
+# Read only: the training operator makes them.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# One per attempt; later attempts read the first one's hyper-parameters.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create]
+# The workspace of a run that names none.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [create]
+# Told about runs; listed for a job that gets no pods, to say why.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+{{- end -}}

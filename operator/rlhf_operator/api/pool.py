@@ -1,0 +1,110 @@
+"""Node pools: declared once by whoever owns the cluster, named by whoever trains.
+
+What a run may not ask of them is decided here; how a manifest of a pool is read, in `render.pools`.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from rlhf_operator.api.placement import TRAINED_PHASES, NodeSelector, Tolerations, field_of, placed
+from rlhf_operator.api.spec import RLHFRunSpec
+from rlhf_operator.api.text import DNSLabel, Quantity
+from rlhf_operator.errors import SpecError
+from rlhf_trainer.config.base import ConfigModel
+from rlhf_trainer.config.model import Device
+from rlhf_trainer.contract import Phase
+
+
+class Pool(ConfigModel):
+    """Nodes of one kind."""
+
+    name: DNSLabel
+    """What runs call it: the key that it is declared under. Required."""
+
+    node_selector: NodeSelector = Field(default_factory=dict)
+    """Labels of its nodes. Default: any node."""
+
+    tolerations: Tolerations = ()
+    """Taints of its nodes that pods put up with. Default: none."""
+
+    gpu_resource: str = Field(default="nvidia.com/gpu", min_length=1, max_length=317)
+    """Resource that its GPUs are asked for by. Default: nvidia.com/gpu, the device plugin's."""
+
+    gpus_per_node: int = Field(default=0, ge=0, le=64)
+    """GPUs of each node. Default: 0, a pool without GPUs."""
+
+    gpu_memory_bytes: int | None = Field(default=None, ge=1, le=2**50)
+    """Memory of each GPU, in bytes. Default: not known."""
+
+    maximum_nodes: int | None = Field(default=None, ge=1, le=100_000)
+    """Nodes that one run may take. Default: as many as it asks for."""
+
+    extra_resources: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    """Further resources that each training pod asks for, such as rdma/hca, cpu or memory.
+
+    Default: none.
+    """
+
+    host_network: bool = False
+    """Whether training pods use the node's network, as some RDMA set-ups need; Pod Security
+    `restricted` and `baseline` refuse such pods. Default: false.
+    """
+
+
+def placement_refusal(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> SpecError | None:
+    """Return what has to change before every phase can be placed, or None."""
+    for phase in Phase:
+        refused = _phase_refusal(spec, phase, pools)
+        if refused is not None:
+            return refused
+    return None
+
+
+def host_network_warning(pool: Pool) -> str | None:
+    """Return what a pool's hostNetwork means for Pod Security, if it has one."""
+    if not pool.host_network:
+        return None
+    return (
+        f"pool {pool.name} puts training pods on the node's network, which Pod Security "
+        "`restricted` and `baseline` refuse: the namespace must enforce `privileged`"
+    )
+
+
+def _phase_refusal(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> SpecError | None:
+    place = placed(spec.placement, phase)
+    fields = {
+        name: f"spec.placement.{field_of(spec.placement, phase, name)}"
+        for name in ("pool", "nodes", "gpus_per_node")
+    }
+    pool = pools.get(place.pool)
+    if pool is None:
+        return SpecError(
+            field=fields["pool"],
+            value=place.pool,
+            problem="no such pool here",
+            fix=f"use one of: {', '.join(sorted(pools)) or 'none'}",
+        )
+    if pool.maximum_nodes is not None and place.nodes > pool.maximum_nodes:
+        return SpecError(
+            field=fields["nodes"],
+            value=place.nodes,
+            problem=f"pool {pool.name} has {pool.maximum_nodes}",
+            fix=f"use at most {pool.maximum_nodes}, or another pool",
+        )
+    if place.gpus_per_node > pool.gpus_per_node:
+        return SpecError(
+            field=fields["gpus_per_node"],
+            value=place.gpus_per_node,
+            problem=f"nodes of pool {pool.name} have {pool.gpus_per_node}",
+            fix=f"use at most {pool.gpus_per_node}, or another pool",
+        )
+    idle = phase in TRAINED_PHASES and pool.gpus_per_node and not place.gpus_per_node
+    if idle and spec.model.device is not Device.CPU:
+        return SpecError(
+            field=fields["gpus_per_node"],
+            value=0,
+            problem=f"{phase} would train on the CPUs of pool {pool.name}, which has GPUs",
+            fix=f"use up to {pool.gpus_per_node}, another pool, or model.device: CPU",
+        )
+    return None

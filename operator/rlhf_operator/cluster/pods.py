@@ -1,0 +1,203 @@
+"""What one pod of an attempt shows: whether it is alive, how it ended, what keeps it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from rlhf_operator.cluster.kinds import Json
+from rlhf_operator.decide import Trouble
+from rlhf_trainer.contract import Outcome, Result
+
+CONTAINER = "pytorch"
+"""The training operator's name for the container that counts."""
+
+REPLICA_TYPE, REPLICA_INDEX = (
+    "training.kubeflow.org/replica-type",
+    "training.kubeflow.org/replica-index",
+)
+
+MASTER = "master"
+
+LOST_AFTER = timedelta(seconds=60)
+"""How long past its deadline a deleted pod must be overdue before its node counts as lost."""
+
+_IMAGE_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+
+_WAITING_REASONS = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+)
+
+_LOST_REASON = "ContainerStatusUnknown"
+"""What stands in a container's state if its kubelet never told how it ended."""
+
+_LONGEST_WORDS = 300
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """One pod, dead or alive."""
+
+    name: str
+    is_master: bool
+    alive: bool
+    exit_code: int | None = None
+    result: Result | None = None
+    disrupted: bool = False
+    """It was ended from outside."""
+    message: str = ""
+    """How it ended, in words."""
+    trouble: Trouble | None = None
+    address: str | None = None
+    """Where it answers, once it runs."""
+    lost_at: datetime | None = None
+    """When its node counts as lost if it is not gone by then."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended; a pod that left no exit code crashed."""
+        if self.exit_code is None:
+            return Outcome.CRASHED
+        return Outcome.from_exit_code(self.exit_code)
+
+
+def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
+    """Read a pod; `gone` says that it does not exist any more."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    over = status.get("phase") in ("Succeeded", "Failed")
+    lost_at = _lost_at(metadata)
+    lost = lost_at is not None and now >= lost_at
+    ended = _terminated(status)
+    if ended is not None and not over and not gone:
+        # Other containers may still run: what counts is known, and the pod is about to end.
+        over = len(status.get("containerStatuses") or ()) == 1
+    alive = not (over or gone or lost)
+    name = metadata["name"]
+    code = ended.get("exitCode") if ended else None
+    text = str(ended.get("message") or "") if ended else ""
+    result = _result(text)
+    return PodFacts(
+        name=name,
+        is_master=(metadata.get("labels") or {}).get(REPLICA_TYPE, MASTER) == MASTER,
+        alive=alive,
+        exit_code=code,
+        result=result,
+        disrupted=not alive and _disrupted(status, ended),
+        message="" if alive or result else _words(name, status, ended, text),
+        trouble=_trouble(name, status) if alive else None,
+        address=status.get("podIP") if alive and status.get("phase") == "Running" else None,
+        lost_at=lost_at if alive else None,
+    )
+
+
+def instant(text: str) -> datetime:
+    """Read a time of the API server's."""
+    return datetime.fromisoformat(text)
+
+
+def _lost_at(metadata: Json) -> datetime | None:
+    """Return when a pod that is being deleted counts as lost: its own deadline, and a minute."""
+    deadline = metadata.get("deletionTimestamp")
+    return instant(deadline) + LOST_AFTER if deadline else None
+
+
+def _terminated(status: Json) -> Json | None:
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == CONTAINER:
+            ended: Json | None = (container.get("state") or {}).get("terminated")
+            return ended
+    return None
+
+
+def _result(text: str) -> Result | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        return Result.from_json(text)
+    except (ValidationError, ValueError):
+        return None
+
+
+def _disrupted(status: Json, ended: Json | None) -> bool:
+    """Return whether something other than the trainer ended the pod."""
+    if _condition(status, "DisruptionTarget"):
+        return True
+    if ended is None:
+        # An init container that fails is the pod's own fault; a pod that vanished is not.
+        return not _failed_init(status)
+    return ended.get("reason") == _LOST_REASON or bool(status.get("reason"))
+
+
+def _condition(status: Json, type_: str) -> Json | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == type_ and condition.get("status") == "True":
+            found: Json = condition
+            return found
+    return None
+
+
+def _failed_init(status: Json) -> Json | None:
+    for container in status.get("initContainerStatuses") or ():
+        ended: Json | None = (container.get("state") or {}).get("terminated")
+        if ended and ended.get("exitCode"):
+            return {**ended, "name": container.get("name")}
+    return None
+
+
+def _words(name: str, status: Json, ended: Json | None, text: str) -> str:
+    """Return how a pod ended, for people, where the trainer itself could not say it."""
+    disruption = _condition(status, "DisruptionTarget")
+    if disruption is not None:
+        return f"pod {name} was ended from outside ({disruption.get('reason')})"
+    if ended is not None and ended.get("reason") == "OOMKilled":
+        return (
+            f"pod {name} was killed for using more memory than its limit (OOMKilled); "
+            "raise the pool's memory, or lower batch sizes"
+        )
+    if status.get("reason"):
+        return (
+            f"pod {name} was ended by its node: {_short(status.get('message')) or status['reason']}"
+        )
+    init = _failed_init(status)
+    if init is not None:
+        code = init.get("exitCode")
+        return f"init container {init['name']} of pod {name} failed with exit code {code}"
+    if ended is None:
+        return f"pod {name} is gone and left no exit code"
+    last = _short(text.strip().splitlines()[-1]) if text.strip() else ""
+    said = f": {last}" if last and ended.get("exitCode") else ""
+    return f"pod {name} ended with exit code {ended.get('exitCode')}{said}"
+
+
+def _short(text: object) -> str:
+    words = " ".join(str(text or "").split())
+    return words if len(words) <= _LONGEST_WORDS else words[: _LONGEST_WORDS - 1] + "…"
+
+
+def _trouble(name: str, status: Json) -> Trouble | None:
+    """Return what keeps a pod from running."""
+    scheduled: Json = next(
+        (one for one in status.get("conditions") or () if one.get("type") == "PodScheduled"), {}
+    )
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        said = _short(scheduled.get("message"))
+        return Trouble("Unschedulable", f"pod {name} finds no node: {said}")
+    containers = (
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    )
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason")
+        if reason in _IMAGE_REASONS:
+            image = container.get("image") or "its image"
+            return Trouble(
+                "ImagePullFailed",
+                f"pod {name} cannot pull {image}; correct spec.image or the pull secrets: "
+                f"kubectl describe pod {name}",
+            )
+        if reason in _WAITING_REASONS:
+            return Trouble(reason, f"pod {name} cannot start: {_short(waiting.get('message'))}")
+    return None

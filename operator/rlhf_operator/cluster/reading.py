@@ -1,0 +1,40 @@
+"""A run as the API server tells it, made into the model; what cannot be read is said, not lost."""
+
+from pydantic import ValidationError
+
+from rlhf_operator.api import RLHFRun
+from rlhf_operator.api.problems import problem_of
+from rlhf_operator.cluster.kinds import Json
+from rlhf_operator.errors import SpecError
+
+FINALIZER = "rlhf.dev/operator"
+"""Holds a run until nothing of it is alive."""
+
+
+def read_run(raw: Json) -> RLHFRun | SpecError:
+    """Return the run, or what is wrong with it; fields that this version knows not are ignored."""
+    try:
+        return RLHFRun.model_validate(raw, extra="ignore")
+    except ValidationError as error:
+        return problem_of(error.errors(include_url=False)[0], RLHFRun, lambda _: "")
+
+
+def is_held(raw: Json) -> bool:
+    """Return whether our finalizer holds the run."""
+    return FINALIZER in (raw["metadata"].get("finalizers") or ())
+
+
+def is_deleting(raw: Json) -> bool:
+    """Return whether the run has been deleted and is only held."""
+    return bool(raw["metadata"].get("deletionTimestamp"))
+
+
+def with_hold(raw: Json, *, held: bool) -> Json:
+    """Return the patch by which our finalizer holds the run, or does not any more."""
+    others = [name for name in raw["metadata"].get("finalizers") or () if name != FINALIZER]
+    return {
+        "metadata": {
+            "finalizers": [*others, FINALIZER] if held else others,
+            "resourceVersion": raw["metadata"]["resourceVersion"],
+        }
+    }

@@ -1,0 +1,124 @@
+"""The guard from outside: KL by step, as read from the attempt's metrics, against the run's rule.
+
+Steps are counted, not readings, and limits come from the spec, never from the pod. It covers a
+guard in the trainer that failed, so the trainer has the time of two readings to end by itself.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rlhf_operator.api import (
+    LiveAttempt,
+    PhaseStatus,
+    RLHFRunSpec,
+    RunOutcome,
+    RunStatus,
+    StoppedBy,
+    StopStatus,
+    WatchStatus,
+)
+from rlhf_operator.decide.observed import Execution, Running
+from rlhf_trainer.config.guard import Enforcer
+from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
+from rlhf_trainer.guard import Action, GuardRules, GuardState, Measurement, Verdict, observe
+
+PATIENCE_READINGS = 2
+"""Readings that the trainer has to end by itself."""
+
+
+def is_watched(phase: Phase, spec: RLHFRunSpec) -> bool:
+    """Return whether the rule on KL is applied from outside."""
+    return phase is Phase.PPO and Enforcer.OPERATOR in spec.guard.kl.enforced_by
+
+
+def watched(
+    watch: WatchStatus | None,
+    kl_nats: Iterable[tuple[int, float]],
+    spec: RLHFRunSpec,
+    now: datetime,
+) -> WatchStatus:
+    """Return the guard's state after the steps that it has not judged yet."""
+    watch = watch or WatchStatus()
+    rules = GuardRules(kl=GuardRules.from_config(spec, Enforcer.OPERATOR).kl)
+    for step, value in kl_nats:
+        if watch.breach is not None:
+            break
+        watch = _judged(rules, watch, step, value, now)
+    return watch
+
+
+def breached(
+    status: RunStatus, live: LiveAttempt, execution: Execution, spec: RLHFRunSpec, now: datetime
+) -> StopStatus | None:
+    """Return the end of a run whose trainer goes on although it had time to stop, or None."""
+    watch = live.attempt.watch
+    due = patience_time(live, spec)
+    if watch is None or due is None or now < due or not isinstance(execution, Running):
+        return None
+    checkpoint = certified_checkpoint(status, live.phase)
+    where = f"; the newest policy inside the limit is {checkpoint}" if checkpoint else ""
+    return StopStatus(
+        outcome=RunOutcome.STOPPED,
+        reason=watch.breach or "",
+        by=StoppedBy.OPERATOR,
+        message=f"{watch.breach_message}{where}",
+        time=now,
+        iteration=live.key.iteration,
+        phase=live.key.phase,
+        kl_nats=watch.breach_kl_nats,
+        limit_nats=spec.kl_limit_nats,
+        step=watch.breach_step,
+        certified_step=live.phase.certified_step,
+        checkpoint=checkpoint,
+    )
+
+
+def patience_time(live: LiveAttempt, spec: RLHFRunSpec) -> datetime | None:
+    """Return when a breach seen from outside ends the attempt, or None."""
+    watch = live.attempt.watch
+    if watch is None or watch.breach_time is None or not is_watched(live.key.phase, spec):
+        return None
+    seconds = PATIENCE_READINGS * spec.monitoring.scrape_interval_seconds
+    return watch.breach_time + timedelta(seconds=seconds)
+
+
+def certified_checkpoint(status: RunStatus, phase: PhaseStatus) -> str | None:
+    """Return the folder of the certified policy below the run's root; step 0 is the SFT model."""
+    step = phase.certified_step
+    if step is None:
+        return None
+    if step == 0:
+        sft = (one for one in status.phases if one.phase is Phase.SFT)
+        return next((one.model_path for one in sft), None)
+    return str(_paths(phase).checkpoint(step))
+
+
+def _paths(phase: PhaseStatus) -> AttemptPaths:
+    return Workspace(Path()).attempt(phase.iteration, phase.phase, max(phase.attempts, 1))
+
+
+def _judged(
+    rules: GuardRules, watch: WatchStatus, step: int, value: float, now: datetime
+) -> WatchStatus:
+    state = GuardState(
+        last_step=watch.last_step,
+        kl_streak=watch.kl_streak,
+        kl_over_ceiling=watch.kl_over_ceiling,
+    )
+    seen, verdict = observe(rules, state, step, Measurement(value, None, None))
+    if not isinstance(verdict, Verdict):
+        # What is no number is the trainer's to report: exit 30.
+        return watch
+    changed = watch.evolve(
+        last_step=seen.last_step, kl_streak=seen.kl_streak, kl_over_ceiling=seen.kl_over_ceiling
+    )
+    if verdict.action is not Action.STOP:
+        return changed
+    return changed.evolve(
+        breach=verdict.reason,
+        breach_message=verdict.message,
+        breach_step=step,
+        breach_kl_nats=value,
+        breach_time=now,
+    )

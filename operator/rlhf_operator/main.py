@@ -1,0 +1,196 @@
+"""The operator's process: caches, watches, workers, watchdog and probes, from start to SIGTERM.
+
+Who may write is asked for every write (`Api.may_write`): the seam for a leader's lease.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import kopf
+from kubernetes.aio import config as credentials
+from kubernetes.aio.client import ApiClient
+
+from rlhf_operator import logs
+from rlhf_operator.cluster import Api, Cache, ClusterBackend, resync
+from rlhf_operator.errors import ClusterError, SpecError
+from rlhf_operator.handlers import configure, new_registry
+from rlhf_operator.metrics import OperatorMetrics, Summary
+from rlhf_operator.passes import Passes
+from rlhf_operator.pools import MountedPools
+from rlhf_operator.probes import serving
+from rlhf_operator.queue import WorkQueue
+from rlhf_operator.settings import Settings
+from rlhf_operator.targets import targets
+from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session
+
+logger = logging.getLogger(__name__)
+
+LIST_RETRY_SECONDS = 1.0
+
+SECOND_LIST_SECONDS = 5.0
+"""Watches begin a moment after the first list: what went in between is found by a second one."""
+
+STALLED_SECONDS = 120.0
+"""A pass that takes longer than this has stalled: requests time out long before."""
+
+
+def now() -> datetime:
+    """Return the current time, in UTC."""
+    return datetime.now(UTC)  # noqa: TID251 -- the clock that is passed in
+
+
+class Operator:
+    """One process of the operator."""
+
+    def __init__(self, settings: Settings, client: ApiClient, reader: Reader) -> None:
+        self._settings, self._cache, self._api = settings, Cache(), Api(client)
+        readings = Readings()
+        backend = ClusterBackend(
+            self._api,
+            self._cache,
+            MountedPools(settings.pools),
+            readings,
+            now,
+            image=settings.image,
+        )
+        self.metrics = OperatorMetrics(self._summaries, lambda: len(self._queue))
+        self._passes = Passes(backend, now, self.metrics)
+        self._queue = WorkQueue(self._passes.look, now)
+        self._watchdog = Watchdog(
+            reader, readings, lambda: targets(self._cache), on_reading=self._has_read
+        )
+        self._ready, self._stop = asyncio.Event(), asyncio.Event()
+        self._watching = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until told to stop."""
+        self._take_signals()
+        # Kopf leaves alone what exists before it starts, and cancels everything else at its end.
+        tasks = [
+            asyncio.create_task(self._queue.run(self._settings.workers), name="queue"),
+            asyncio.create_task(self._keep_in_step(), name="resync"),
+            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        ]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            await self._watch()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        logger.info("stopped")
+
+    def alive(self) -> str:
+        """Return what makes a restart worth while, if anything does."""
+        seconds = self._passes.longest_seconds()
+        return f"a pass has taken {seconds:.0f} s" if seconds > STALLED_SECONDS else ""
+
+    def ready(self) -> str:
+        """Return why this process cannot do its work yet, if it cannot."""
+        return "" if self._ready.is_set() else "the cluster is not known yet"
+
+    async def _watch(self) -> None:
+        """Follow the cluster until told to stop."""
+        namespaces = self._settings.namespaces
+        settings = kopf.OperatorSettings()
+        configure(settings)
+        await self._ready_or_stopped()
+        if self._stop.is_set():
+            return
+        await kopf.operator(
+            registry=new_registry(self._cache, self._queue.add),
+            settings=settings,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
+            stop_flag=self._stop,
+            ready_flag=self._watching,
+        )
+
+    async def _ready_or_stopped(self) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (self._ready, self._stop)]
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+    async def _keep_in_step(self) -> None:
+        """List what there is, first to know anything at all, then now and then."""
+        while not await self._list():  # noqa: ASYNC110 -- nobody tells us when it answers
+            await asyncio.sleep(LIST_RETRY_SECONDS)
+        self._ready.set()
+        logger.info("the cluster is known")
+        await self._watching.wait()
+        # Kopf has set its own handlers, with which stopping takes seconds.
+        self._take_signals()
+        await asyncio.sleep(SECOND_LIST_SECONDS)
+        while True:
+            await self._list()
+            await asyncio.sleep(self._settings.resync_seconds)
+
+    async def _list(self) -> bool:
+        try:
+            changed = await resync(self._api, self._cache, self._settings.scopes)
+        except ClusterError as error:
+            logger.warning("the cluster could not be listed: %s", error)
+            return False
+        for key in changed:
+            self._queue.add(key)
+        return True
+
+    def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 -- a callback
+        if not brought:
+            self.metrics.scrapes_failed.inc()
+        self._queue.add(target.run)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logger.critical("%s ended", task.get_name(), exc_info=task.exception())
+            self._stop.set()
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+    def _summaries(self) -> Iterator[Summary]:
+        for key in list(self._cache.runs.keys()):
+            status = (self._cache.run(key) or {}).get("status") or {}
+            yield str(status.get("phase", "Pending")), str(status.get("outcome", ""))
+
+
+async def operate(settings: Settings) -> None:
+    """Run one operator until it is told to stop."""
+    await credentials.load_config()  # type: ignore[no-untyped-call]
+    async with ApiClient() as client, new_session() as session:
+        operator = Operator(settings, client, Reader(session, settings.metrics_port))
+        async with serving(
+            settings.host,
+            settings.port,
+            metrics=operator.metrics.page,
+            alive=operator.alive,
+            ready=operator.ready,
+        ):
+            await operator.run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the operator; return its exit code."""
+    logs.set_up()
+    # Kopf asks who it is, and in a container nobody may know.
+    os.environ.setdefault("LOGNAME", "rlhf-operator")
+    settings = Settings.parse(sys.argv[1:] if argv is None else argv)
+    try:
+        asyncio.run(operate(settings))
+    except SpecError as error:
+        logger.critical("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

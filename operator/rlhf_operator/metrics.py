@@ -1,0 +1,105 @@
+"""The operator's own Prometheus metrics, `rlhf_operator_*`."""
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from rlhf_operator.api import PhaseState, PhaseStatus, RunStatus
+from rlhf_operator.decide.conditions import KL_EXCEEDED
+
+PREFIX = "rlhf_operator_"
+
+_PASS_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_PHASE_BUCKETS = (10.0, 60.0, 300.0, 1800.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
+
+Summary = tuple[str, str]
+"""A run's printed phase and its outcome; the outcome is empty until it has ended."""
+
+
+class OperatorMetrics:
+    """What the operator counts and measures."""
+
+    def __init__(self, runs: Callable[[], Iterable[Summary]], depth: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Live(runs, depth))
+        self.pass_seconds = Histogram(
+            f"{PREFIX}pass_duration_seconds",
+            "Time of one pass over one run, its writes included.",
+            buckets=_PASS_BUCKETS,
+            registry=self.registry,
+        )
+        self.pass_errors = Counter(
+            f"{PREFIX}pass_errors",
+            "Passes that failed and were tried again.",
+            registry=self.registry,
+        )
+        self.phase_seconds = Histogram(
+            f"{PREFIX}phase_duration_seconds",
+            "Time from a phase's first attempt to its completion.",
+            ["phase_name"],
+            buckets=_PHASE_BUCKETS,
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            f"{PREFIX}retries",
+            "Attempts after the first of their phase.",
+            ["phase_name"],
+            registry=self.registry,
+        )
+        self.kl_stops = Counter(
+            f"{PREFIX}kl_stops",
+            "Runs ended by the rule on KL, by who applied it.",
+            ["by"],
+            registry=self.registry,
+        )
+        self.scrapes_failed = Counter(
+            f"{PREFIX}scrape_failures",
+            "Readings of an attempt's metrics that brought nothing.",
+            registry=self.registry,
+        )
+
+    def count(self, before: RunStatus, after: RunStatus) -> None:
+        """Count what happened between two statuses of a run."""
+        known = {phase.key: phase for phase in before.phases}
+        for phase in after.phases:
+            self._count_phase(known.get(phase.key), phase)
+        if after.stop is not None and before.stop is None and after.stop.reason in KL_EXCEEDED:
+            self.kl_stops.labels(after.stop.by.value).inc()
+
+    def page(self) -> bytes:
+        """Return the page that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def _count_phase(self, before: PhaseStatus | None, after: PhaseStatus) -> None:
+        attempts = before.attempts if before else 0
+        for _ in range(max(attempts, 1), after.attempts):
+            self.retries.labels(after.phase.value).inc()
+        done = after.state is PhaseState.SUCCEEDED
+        if not done or (before is not None and before.state is PhaseState.SUCCEEDED):
+            return
+        if after.start_time is not None and after.finish_time is not None:
+            seconds = (after.finish_time - after.start_time).total_seconds()
+            self.phase_seconds.labels(after.phase.value).observe(seconds)
+
+
+class _Live(Collector):
+    """What is counted anew for every page."""
+
+    def __init__(self, runs: Callable[[], Iterable[Summary]], depth: Callable[[], int]) -> None:
+        self._runs, self._depth = runs, depth
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        runs = GaugeMetricFamily(
+            f"{PREFIX}runs", "Runs, by printed phase and by outcome.", labels=["phase", "outcome"]
+        )
+        for summary, count in sorted(Count(self._runs()).items()):
+            runs.add_metric(summary, count)
+        yield runs
+        yield GaugeMetricFamily(
+            f"{PREFIX}queue_depth", "Runs that wait for a pass.", value=self._depth()
+        )

@@ -1,0 +1,33 @@
+"""The configuration of an attempt: the training half and the guard, in an immutable ConfigMap."""
+
+import hashlib
+from typing import Any
+
+from rlhf_operator.api import AttemptKey, RLHFRun
+from rlhf_operator.render.labels import attempt_metadata
+from rlhf_trainer.config import TrainingConfig
+
+CONFIG_FILE = "config.json"
+
+DIGEST_CHARACTERS = 16
+
+
+def attempt_config(run: RLHFRun, key: AttemptKey, config: TrainingConfig) -> dict[str, Any]:
+    """Return the ConfigMap that an attempt reads."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": attempt_metadata(run, key, config_digest(config)),
+        "immutable": True,
+        "data": {CONFIG_FILE: config_text(config)},
+    }
+
+
+def config_text(config: TrainingConfig) -> str:
+    """Return a configuration as the trainer reads it."""
+    return config.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def config_digest(config: TrainingConfig) -> str:
+    """Return what tells one configuration from another."""
+    return hashlib.sha256(config_text(config).encode()).hexdigest()[:DIGEST_CHARACTERS]

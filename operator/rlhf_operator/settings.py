@@ -1,0 +1,75 @@
+"""What the operator's process is told on its command line."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+DEFAULT_WORKERS = 8
+DEFAULT_PORT = 8080
+DEFAULT_RESYNC_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the operator works, and how."""
+
+    namespaces: tuple[str, ...]
+    """Namespaces to work in; empty for the whole cluster."""
+    pools: Path
+    """Folder with one file per node pool: the mounted ConfigMap."""
+    image: str
+    """The trainer's, for runs that name none."""
+    host: str
+    port: int
+    """Serves /metrics, /healthz and /readyz."""
+    workers: int
+    """Passes at the same time, each over another run."""
+    resync_seconds: float
+    """How often lists find what the watches may have missed."""
+    metrics_port: int
+    """Where trainers serve their metrics."""
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Self:
+        """Read a command line."""
+        read = vars(_parser().parse_args(argv))
+        return cls(**{**read, "namespaces": tuple(read["namespaces"])})
+
+    @property
+    def scopes(self) -> tuple[str | None, ...]:
+        """The namespaces to list, or None for the whole cluster."""
+        return self.namespaces or (None,)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rlhf_operator.main",
+        description="Run RLHFRuns as PyTorchJobs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--namespace",
+        dest="namespaces",
+        action="append",
+        default=[],
+        help="namespace to work in, may be repeated; default: the whole cluster",
+    )
+    parser.add_argument(
+        "--pools", type=Path, required=True, help="folder of the mounted pools ConfigMap"
+    )
+    parser.add_argument("--image", required=True, help="the trainer's image")
+    parser.add_argument("--host", default="0.0.0.0", help="default: every address")  # noqa: S104 -- probes come from outside
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
+    parser.add_argument(
+        "--workers", type=int, default=DEFAULT_WORKERS, help=f"default: {DEFAULT_WORKERS}"
+    )
+    parser.add_argument(
+        "--resync-seconds",
+        type=float,
+        default=DEFAULT_RESYNC_SECONDS,
+        help=f"default: {DEFAULT_RESYNC_SECONDS:g}",
+    )
+    parser.add_argument("--metrics-port", type=int, default=8000, help="default: 8000")
+    return parser

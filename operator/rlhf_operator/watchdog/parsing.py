@@ -1,0 +1,58 @@
+"""What the trainer's endpoint says, taken only if all of it makes sense."""
+
+import math
+import re
+
+from pydantic import ValidationError
+
+from rlhf_trainer.contract import HistoryRecord
+from rlhf_trainer.contract.metrics import METRICS_BY_NAME, PREFIX
+
+HEARTBEAT = METRICS_BY_NAME["heartbeat"].series
+
+_SAMPLE = re.compile(rf"({PREFIX}\w+) ([-+.\w]+)(?: -?\d+)?")
+"""A sample without labels."""
+
+MAXIMUM_STEP = 10**12
+"""Above this, it is no count of steps."""
+
+
+def parse_metrics(body: bytes) -> dict[str, float] | None:
+    """Return the samples without labels, by series; None if this is not the trainer's page."""
+    try:
+        lines = body.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        return None
+    samples: dict[str, float] = {}
+    for line in lines:
+        match = _SAMPLE.fullmatch(line)
+        if match is None:
+            continue
+        value = _number(match[2])
+        if value is not None and math.isfinite(value):
+            samples[match[1]] = value
+    return samples if HEARTBEAT in samples else None
+
+
+def parse_history(body: bytes, since: int) -> list[HistoryRecord] | None:
+    """Return the records after `since`, oldest first; None if this is no page of a history."""
+    records = []
+    last = since
+    for line in body.splitlines():
+        try:
+            record = HistoryRecord.model_validate_json(line)
+        except (ValidationError, ValueError):
+            return None
+        # Several records may have a step: a measurement, and what became of it.
+        if not max(last, since + 1) <= record.step <= MAXIMUM_STEP:
+            return None
+        last = record.step
+        records.append(record)
+    return records
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,61 @@
+"""One reading of one attempt: its metrics, and every step since the last reading."""
+
+import math
+from dataclasses import dataclass
+
+import aiohttp
+from pydantic.alias_generators import to_camel
+
+from rlhf_operator.watchdog.fetching import fetch
+from rlhf_operator.watchdog.parsing import HEARTBEAT, parse_history, parse_metrics
+from rlhf_trainer.contract import HistoryRecord
+
+METRICS_PORT = 8000
+
+MAXIMUM_PAGES = 20
+"""Pages of history in one reading; the rest comes with the next one."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one look at an attempt brought."""
+
+    heartbeat: int
+    records: tuple[HistoryRecord, ...]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads over one session."""
+
+    session: aiohttp.ClientSession
+    port: int = METRICS_PORT
+
+    async def read(self, address: str, since: int) -> Reading | None:
+        """Return what an attempt shows; None if any of it cannot be had or makes no sense."""
+        host = f"[{address}]" if ":" in address else address
+        base = f"http://{host}:{self.port}"
+        body = await fetch(self.session, f"{base}/metrics")
+        samples = parse_metrics(body) if body is not None else None
+        if samples is None:
+            return None
+        records: list[HistoryRecord] = []
+        for _ in range(MAXIMUM_PAGES):
+            body = await fetch(self.session, f"{base}/history?since={since}")
+            page = parse_history(body, since) if body is not None else None
+            if page is None:
+                return None
+            if not page:
+                break
+            records += page
+            since = page[-1].step
+        return Reading(int(samples[HEARTBEAT]), tuple(records))
+
+
+def shown_metrics(record: HistoryRecord) -> dict[str, float]:
+    """Return a record's values as a status shows them; series with labels stay in the history."""
+    return {
+        to_camel(name): value
+        for name, value in record.values.items()
+        if "{" not in name and math.isfinite(value)
+    }

@@ -1,0 +1,78 @@
+"""Rounds: every live attempt is read once per its interval, many at a time, none for long."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rlhf_operator.api import AttemptKey, RunKey
+from rlhf_operator.watchdog.reader import Reader
+from rlhf_operator.watchdog.readings import Readings
+
+TICK_SECONDS = 0.5
+"""How often somebody looks who is due."""
+
+MAXIMUM_AT_ONCE = 64
+"""Attempts that are read at the same time."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An attempt that can be read."""
+
+    run: RunKey
+    attempt: AttemptKey
+    address: str
+    interval_seconds: float
+    known_step: int | None
+    """Newest step that the status knows."""
+
+
+class Watchdog:
+    """Reads all targets, each at its own pace, and tells whose reading is new."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        readings: Readings,
+        targets: Callable[[], Iterable[Target]],
+        *,
+        on_reading: Callable[[Target, bool], None],
+    ) -> None:
+        self._reader, self._readings, self._targets = reader, readings, targets
+        self._on_reading = on_reading
+        self._due: dict[tuple[RunKey, AttemptKey], float] = {}
+        self._busy: set[tuple[RunKey, AttemptKey]] = set()
+        self._gate = asyncio.Semaphore(MAXIMUM_AT_ONCE)
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for target in self._whose_turn():
+                    self._busy.add((target.run, target.attempt))
+                    group.create_task(self._look(target))
+                await asyncio.sleep(TICK_SECONDS)
+
+    def _whose_turn(self) -> list[Target]:
+        now = asyncio.get_running_loop().time()
+        targets = {(target.run, target.attempt): target for target in self._targets()}
+        self._due = {place: due for place, due in self._due.items() if place in targets}
+        return [
+            target
+            for place, target in targets.items()
+            if place not in self._busy and now >= self._due.get(place, now)
+        ]
+
+    async def _look(self, target: Target) -> None:
+        place = (target.run, target.attempt)
+        began = asyncio.get_running_loop().time()
+        try:
+            async with self._gate:
+                since = self._readings.since(target.run, target.attempt, target.known_step)
+                reading = await self._reader.read(target.address, since)
+            now = asyncio.get_running_loop().time()
+            self._readings.take(target.run, target.attempt, reading, now)
+            self._on_reading(target, reading is not None)
+        finally:
+            self._due[place] = began + target.interval_seconds
+            self._busy.discard(place)

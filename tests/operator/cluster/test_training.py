@@ -1,0 +1,41 @@
+"""All phases in real pods, with real DeepSpeed training, from the manifest to the verdict."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from budget import report
+from operating import OperatorProcess
+from rlhf_harness import Cluster
+from rlhf_harness.waiting import until
+from runs import Run
+
+GPU = {"pool": "real", "gpusPerNode": 1}
+
+NAMESPACE = "training"
+
+
+def test_all_phases_run_in_pods_and_ppo_on_two_nodes(
+    apply_real: Callable[..., Run],
+    volume: Callable[[str], Path],
+    operator: OperatorProcess,
+    cluster: Cluster,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mark = cluster.audit.mark()
+    placement = {**GPU, "phases": {"preparation": {"pool": "cpu"}, "ppo": {"nodes": 2}}}
+    run = apply_real(
+        NAMESPACE, "trains", placement=placement, monitoring={"scrapeIntervalSeconds": 1}
+    )
+    until(lambda: run.phase("PPO").get("state") == "Running", "PPO", timeout_seconds=400)
+    until(lambda: len(run.pods()) >= 2, "its two pods", timeout_seconds=60)
+    assert run.wait("Finished", seconds=400)["reason"] == "Completed"
+    assert run.condition("Succeeded")["status"] == "True"
+    phases = {phase["phase"]: phase for phase in run.status["phases"]}
+    assert phases["PPO"]["metrics"]["klNats"] >= 0
+    assert phases["PPO"]["certifiedStep"] == phases["PPO"]["step"] == 2
+    assert "winRate" in phases["Evaluation"]["metrics"]
+    root = volume(NAMESPACE) / f"trains-{run.object['metadata']['uid'][:8]}"
+    assert (root / phases["PPO"]["modelPath"] / "model.safetensors").exists()
+    with capsys.disabled():
+        report(run, cluster.audit.since(mark, user=operator.user), print)

@@ -1,0 +1,161 @@
+"""The operator as a process with exactly the rights that its chart grants, for tests."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_harness import Cluster, kwok
+from rlhf_harness.building import ensure_built
+from rlhf_harness.commands import run
+from rlhf_harness.errors import CommandError
+from rlhf_harness.kubernetes import Kubernetes
+from rlhf_harness.waiting import answers, until
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "rlhf-operator"
+CRD = ROOT / "crds" / "rlhf.dev_rlhfruns.yaml"
+NAMESPACE = "rlhf-system"
+
+POOLS: Mapping[str, Any] = {
+    "played": {"nodeSelector": kwok.SELECTOR, "tolerations": [kwok.TOLERATION]},
+    "real": {"gpusPerNode": 8, "nodeSelector": {"rlhf.test/real": "yes"}},
+    "cpu": {"nodeSelector": {"rlhf.test/real": "yes"}},
+    "nowhere": {"nodeSelector": {"no-node": "has-this"}},
+}
+
+
+def serve_runs(kubernetes: Kubernetes) -> None:
+    """Install the definition of RLHFRuns."""
+    kubernetes.apply(CRD)
+
+    def known() -> bool:
+        try:
+            kubernetes.get("rlhfruns", "-A")
+        except CommandError:
+            return False
+        return True
+
+    until(known, "RLHFRuns to be served", every_seconds=0.2)
+
+
+def chart(cluster: Cluster, release: str, values: Mapping[str, Any], folder: Path) -> list[Any]:
+    """Return the chart's manifests."""
+    ensure_built(cluster.tools, "helm")
+    file = folder / f"{release}-values.json"
+    file.write_text(json.dumps({"image": "none", "trainerImage": cluster.image, **values}))
+    helm = cluster.tools.path("helm")
+    text = run([helm, "template", release, str(CHART), "--namespace", NAMESPACE, "-f", str(file)])
+    return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
+
+
+@dataclass
+class OperatorProcess:
+    """One operator, running here as the service account of its release."""
+
+    cluster: Cluster
+    release: str
+    folder: Path
+    namespaces: tuple[str, ...] = ()
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def user(self) -> str:
+        """Its name in the audit log."""
+        return f"system:serviceaccount:{NAMESPACE}:{self.release}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.release}.log"
+
+    def install(self, *, without: tuple[str, str, str] | None = None) -> None:
+        """Grant the chart's rights, all of them or without one (group, resource, verb)."""
+        kubernetes = self.cluster.kubernetes
+        kubernetes.namespace(NAMESPACE)
+        values = {"namespaces": list(self.namespaces), "pools": POOLS}
+        for manifest in chart(self.cluster, self.release, values, self.folder):
+            if manifest["kind"] == "ConfigMap":
+                self._write_pools(manifest["data"])
+            elif manifest["kind"] != "Deployment":
+                kubernetes.apply(_reduced(manifest, without))
+
+    def start(self) -> None:
+        """Start it and return when it follows the cluster."""
+        account = self.cluster.kubernetes.service_account(NAMESPACE, self.release)
+        self.port = self.port or _free_port()
+        argv = [
+            *(sys.executable, "-m", "rlhf_operator.main", "--host=127.0.0.1"),
+            *(f"--port={self.port}", f"--pools={self.folder / 'pools'}"),
+            f"--image={self.cluster.image}",
+            *(f"--namespace={name}" for name in self.namespaces),
+        ]
+        environment = {**os.environ, "KUBECONFIG": str(account.kubeconfig)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, env=environment, stderr=log, stdout=log)
+        until(self._is_ready, lambda: f"the operator: {self.tail()}", timeout_seconds=60)
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(timeout=20)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """End it without asking."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+
+    def page(self, path: str) -> str:
+        """Return a page of its endpoint."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.tail()
+        return answers(f"http://127.0.0.1:{self.port}/readyz")
+
+    def _write_pools(self, data: Mapping[str, str]) -> None:
+        folder = self.folder / "pools"
+        folder.mkdir(exist_ok=True)
+        for name, text in data.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _reduced(manifest: dict[str, Any], without: tuple[str, str, str] | None) -> dict[str, Any]:
+    if without is None or "rules" not in manifest:
+        return manifest
+    group, resource, verb = without
+    rules = []
+    for rule in manifest["rules"]:
+        verbs = rule["verbs"]
+        if rule["apiGroups"] == [group] and rule["resources"] == [resource]:
+            verbs = [one for one in verbs if one != verb]
+        if verbs:
+            rules.append({**rule, "verbs": verbs})
+    return {**manifest, "rules": rules}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

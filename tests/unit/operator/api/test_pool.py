@@ -1,0 +1,71 @@
+from collections.abc import Callable
+
+import pytest
+
+from rlhf_operator.api import Pool, RLHFRun, host_network_warning, placement_refusal
+
+POOLS = {
+    pool.name: pool
+    for pool in (
+        Pool(name="a100", gpus_per_node=8),
+        Pool(name="small", gpus_per_node=4, maximum_nodes=2),
+        Pool(name="cpu"),
+    )
+}
+SHARED = "spec.workspace.accessMode=ReadWriteMany"
+
+CASES = {
+    "fits": (("spec.placement={pool: a100, gpusPerNode: 8}",), None),
+    "cpu": (("spec.placement.pool=cpu",), None),
+    "cpu on purpose": (("spec.placement.pool=a100", "spec.model.device=CPU"), None),
+    "preparation elsewhere": (
+        ("spec.placement={pool: a100, gpusPerNode: 8, phases: {preparation: {pool: cpu}}}",),
+        None,
+    ),
+    "unknown": (
+        ("spec.placement.pool=a10",),
+        "spec.placement.pool=a10: no such pool here; use one of: a100, cpu, small",
+    ),
+    "unknown in one phase": (
+        ("spec.placement={pool: cpu, phases: {evaluation: {pool: a10}}}",),
+        (
+            "spec.placement.phases.evaluation.pool=a10: no such pool here; "
+            "use one of: a100, cpu, small"
+        ),
+    ),
+    "too many nodes": (
+        ("spec.placement={pool: small, nodes: 4, gpusPerNode: 4}", SHARED),
+        "spec.placement.nodes=4: pool small has 2; use at most 2, or another pool",
+    ),
+    "too many gpus in one phase": (
+        ("spec.placement={pool: a100, gpusPerNode: 8, phases: {sft: {pool: small}}}",),
+        "spec.placement.gpusPerNode=8: nodes of pool small have 4; use at most 4, or another pool",
+    ),
+    "idle gpus": (
+        ("spec.placement.pool=a100",),
+        (
+            "spec.placement.gpusPerNode=0: SFT would train on the CPUs of pool a100, which has "
+            "GPUs; use up to 8, another pool, or model.device: CPU"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), CASES.values(), ids=CASES)
+def test_refusal_names_field_value_and_fix(
+    build_run: Callable[..., RLHFRun], overrides: tuple[str, ...], message: str | None
+) -> None:
+    refused = placement_refusal(build_run(*overrides).spec, POOLS)
+    assert (str(refused) if refused else None) == message
+
+
+def test_no_pools_are_said_to_be_none(build_run: Callable[..., RLHFRun]) -> None:
+    refused = placement_refusal(build_run().spec, {})
+    assert str(refused) == "spec.placement.pool=local: no such pool here; use one of: none"
+
+
+def test_host_network_is_told_with_what_it_means() -> None:
+    assert host_network_warning(POOLS["cpu"]) is None
+    told = host_network_warning(Pool(name="rdma", host_network=True))
+    assert told is not None
+    assert "`restricted` and `baseline` refuse: the namespace must enforce `privileged`" in told

@@ -1,0 +1,88 @@
+"""Stores against the orders in which watches, lists and our own writes can tell things."""
+
+from typing import Any
+
+from rlhf_operator.api import RunKey
+from rlhf_operator.cluster.cache import Store, labelled_key, trimmed_pod
+
+KEY = RunKey("a", "demo")
+
+
+def obj(version: int, uid: str = "u", name: str = "j", **more: Any) -> dict[str, Any]:
+    labels = {"rlhf.dev/run": "demo"}
+    metadata = {
+        "namespace": "a",
+        "name": name,
+        "uid": uid,
+        "resourceVersion": str(version),
+        "labels": labels,
+        "managedFields": ["x"],
+    }
+    return {"metadata": metadata, **more}
+
+
+def versions(store: Store) -> list[str]:
+    return [one["metadata"]["resourceVersion"] for one in store.of(KEY)]
+
+
+def test_put_older_state_after_a_newer_one_changes_nothing() -> None:
+    store = Store(labelled_key)
+    store.put(obj(5))
+    store.put(obj(4))
+    assert versions(store) == ["5"]
+
+
+def test_put_after_deletion_does_not_bring_the_object_back() -> None:
+    store = Store(labelled_key)
+    store.put(obj(5))
+    store.remove(obj(7))
+    store.put(obj(6))
+    assert versions(store) == []
+    store.put(obj(8, uid="v"))
+    assert versions(store) == ["8"]
+
+
+def test_remove_of_an_earlier_object_leaves_its_successor() -> None:
+    store = Store(labelled_key)
+    store.put(obj(9, uid="v"))
+    store.remove(obj(5, uid="u"))
+    assert versions(store) == ["9"]
+    assert [one["metadata"]["uid"] for one in store.remains(KEY)] == ["u"]
+
+
+def test_replaced_object_is_kept_as_it_was_last_seen() -> None:
+    store = Store(labelled_key)
+    store.put(obj(5, uid="u"))
+    store.put(obj(6, uid="v"))
+    assert [one["metadata"]["uid"] for one in store.remains(KEY)] == ["u"]
+    store.forget(KEY)
+    assert store.remains(KEY) == []
+
+
+def test_replace_removes_what_is_gone_and_keeps_what_came_since() -> None:
+    store = Store(labelled_key)
+    store.put(obj(3, name="gone"))
+    store.put(obj(4, name="stays"))
+    store.put(obj(12, name="new"))
+    changed = store.replace([obj(4, name="stays")], at=10)
+    assert changed == {KEY}
+    assert sorted(versions(store)) == ["12", "4"]
+
+
+def test_replace_with_nothing_new_changes_nothing() -> None:
+    store = Store(labelled_key)
+    store.put(obj(4))
+    assert store.replace([obj(4)], at=10) == set()
+
+
+def test_put_strips_what_nobody_reads() -> None:
+    store = Store(labelled_key, trimmed_pod)
+    store.put(obj(1, spec={"nodeName": "n", "containers": []}, status={}))
+    kept = store.of(KEY)[0]
+    assert "managedFields" not in kept["metadata"]
+    assert kept["spec"] == {"nodeName": "n"}
+
+
+def test_put_of_an_unlabelled_object_is_ignored() -> None:
+    store = Store(labelled_key)
+    assert store.put({"metadata": {"name": "x", "labels": None}}) is None

@@ -1,0 +1,121 @@
+"""Runs that are deleted, and what is cleared away of those that are not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from rlhf_operator.api import AttemptKey, RLHFRun
+from rlhf_operator.decide import (
+    Decision,
+    Ended,
+    Execution,
+    Hold,
+    LetGo,
+    Observed,
+    RemoveJob,
+    RemoveRun,
+    Running,
+    StartAttempt,
+    StopAttempt,
+    decide,
+)
+from rlhf_trainer.contract import Phase
+
+Tell = Callable[..., object]
+BuildRun = Callable[..., RLHFRun]
+
+FIRST = AttemptKey(1, Phase.PREPARATION, 1)
+
+
+def seen(execution: Execution | None = None, **facts: object) -> Observed:
+    observed = Observed({FIRST: execution} if execution else {}, held=True)
+    return replace(observed, **facts)
+
+
+def stored(run: RLHFRun, decision: Decision) -> RLHFRun:
+    return run.model_copy(update={"status": decision.status})
+
+
+@pytest.fixture
+def started(build_run: BuildRun, noon: datetime) -> RLHFRun:
+    run = build_run()
+    return stored(run, decide(run, seen(), noon))
+
+
+def test_new_run_is_held_before_anything_starts(build_run: BuildRun, noon: datetime) -> None:
+    actions = decide(build_run(), seen(held=False), noon).actions
+    assert [type(action) for action in actions] == [Hold, StartAttempt]
+
+
+def test_deleted_run_stops_what_is_alive_and_is_let_go_afterwards(
+    started: RLHFRun, noon: datetime
+) -> None:
+    decision = decide(started, seen(Running(), deleting=True), noon)
+    assert [type(action) for action in decision.actions] == [StopAttempt]
+    assert decision.status.live is not None
+    run = stored(started, decision)
+    assert decide(run, seen(Running(), deleting=True), noon).status == run.status
+    assert decide(run, seen(Ended(143), deleting=True), noon).actions == (LetGo(),)
+
+
+@pytest.mark.parametrize("execution", [None, Ended(0)], ids=["not-started", "ended"])
+def test_deleted_run_of_which_nothing_is_alive_is_let_go(
+    started: RLHFRun, noon: datetime, execution: Execution | None
+) -> None:
+    assert decide(started, seen(execution, deleting=True), noon).actions == (LetGo(),)
+
+
+def test_deleted_run_is_let_go_at_last_even_if_something_seems_alive(
+    started: RLHFRun, noon: datetime
+) -> None:
+    first = decide(started, seen(Running(), deleting=True), noon)
+    assert first.wake_at is not None
+    run = stored(started, first)
+    assert LetGo() in decide(run, seen(Running(), deleting=True), first.wake_at).actions
+
+
+def test_deleted_run_that_is_not_held_needs_nothing(started: RLHFRun, noon: datetime) -> None:
+    assert decide(started, seen(Running(), deleting=True, held=False), noon).actions == ()
+
+
+def test_job_of_a_complete_phase_is_removed_once_the_next_one_runs(
+    started: RLHFRun, noon: datetime
+) -> None:
+    jobs = frozenset({FIRST})
+    decision = decide(started, seen(Ended(0), jobs=jobs), noon)
+    assert [type(action) for action in decision.actions] == [StartAttempt]
+    run = stored(started, decision)
+    second = AttemptKey(1, Phase.SFT, 1)
+    running = Observed({second: Running()}, jobs=frozenset({FIRST, second}))
+    assert decide(run, running, noon).actions == (RemoveJob(FIRST),)
+
+
+@pytest.mark.parametrize(
+    ("keep", "removed"),
+    [("All", []), ("Failed", [1, 2]), ("None", [1, 2, 3])],
+)
+def test_jobs_of_a_run_that_has_ended_stay_by_policy(
+    tell: Tell, keep: str, removed: list[int]
+) -> None:
+    story = tell(f"spec.runPolicy.keepJobs={keep}")
+    story.complete(Phase.PREPARATION, Phase.SFT)
+    story.after(0)
+    story.ended(20)
+    phases = (Phase.PREPARATION, Phase.SFT, Phase.REWARD_MODEL)
+    jobs = frozenset(AttemptKey(1, phase, 1) for phase in phases)
+    actions = decide(story.run, Observed({}, jobs=jobs), story.now).actions
+    assert {action.key for action in actions} == {
+        AttemptKey(1, phases[number - 1], 1) for number in removed
+    }
+
+
+def test_run_is_deleted_when_its_time_is_over(tell: Tell) -> None:
+    story = tell("spec.runPolicy.ttlSecondsAfterFinished=60")
+    story.after(0)
+    decision = story.ended(20)
+    due = story.now + timedelta(seconds=60)
+    assert decision.wake_at == due
+    assert decide(story.run, seen(), due - timedelta(seconds=1)).actions == ()
+    assert decide(story.run, seen(), due).actions == (RemoveRun(),)

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from typing import Any
+
+from rlhf_operator.api import AttemptKey, RLHFRun
+from rlhf_operator.render import attempt_config, config_digest
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.contract import Phase
+
+Build = Callable[..., RLHFRun]
+KEY = AttemptKey(1, Phase.PPO, 1)
+
+
+def test_config_map_is_the_golden_one(
+    cluster_run: Build, assert_golden: Callable[[str, dict[str, Any] | None], None]
+) -> None:
+    run = cluster_run("spec.guard.kl.limitNats=12", "spec.placement.pool=a100-80gb")
+    assert_golden("config-map", attempt_config(run, KEY, run.spec.training()))
+
+
+def test_trainer_reads_back_what_was_asked_for(cluster_run: Build) -> None:
+    run = cluster_run(
+        "spec.sft.from.path=sft",
+        "spec.ppo.learningRate=1e-5",
+        "spec.guard.kl.enforcedBy=[Operator]",
+    )
+    text = attempt_config(run, KEY, run.spec.training())["data"]["config.json"]
+    assert TrainingConfig.model_validate_json(text) == run.spec.training()
+
+
+def test_digest_changes_with_the_guard_and_not_with_the_placement(cluster_run: Build) -> None:
+    base, moved = cluster_run(), cluster_run("spec.placement.pool=other")
+    guarded = cluster_run("spec.guard.kl.limitNats=12")
+    digests = [config_digest(run.spec.training()) for run in (base, moved, guarded)]
+    assert digests[0] == digests[1] != digests[2]

@@ -1,0 +1,151 @@
+"""The reader against servers that hang, redirect, flood, lie, or talk nonsense."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rlhf_operator.watchdog import Reader, fetching, new_session
+from rlhf_operator.watchdog.fetching import MAXIMUM_BYTES
+from rlhf_operator.watchdog.reader import Reading
+
+Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+METRICS = b"# TYPE rlhf_heartbeat_total counter\nrlhf_heartbeat_total 7.0\nrlhf_step 2.0\n"
+
+
+def record(step: int, **values: Any) -> bytes:
+    return json.dumps({"step": step, "time": 0, "values": values}).encode() + b"\n"
+
+
+def reply(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+def serves(metrics: bytes, *pages: bytes) -> Answer:
+    """Serve metrics, and the history page by page."""
+    left = list(pages)
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.startswith("/metrics"):
+            writer.write(reply(metrics))
+        else:
+            writer.write(reply(left.pop(0) if left else b""))
+
+    return answer
+
+
+async def _read(answer: Answer, since: int) -> Reading | None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            await answer(request.split()[1].decode(), writer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, new_session() as session:
+        port = server.sockets[0].getsockname()[1]
+        return await Reader(session, port).read("127.0.0.1", since)
+
+
+def read(answer: Answer, since: int = -1) -> Reading | None:
+    return asyncio.run(_read(answer, since))
+
+
+def test_read_takes_every_step_of_every_page() -> None:
+    reading = read(
+        serves(METRICS, record(0, kl_nats=1.0) + record(1, kl_nats=2.0), record(2, kl_nats=3.0))
+    )
+    assert reading is not None
+    assert reading.heartbeat == 7
+    assert [one.values["kl_nats"] for one in reading.records] == [1.0, 2.0, 3.0]
+
+
+async def _hangs(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
+    await writer.drain()
+    await asyncio.sleep(5)
+
+
+async def _redirects(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(reply(b"", "302 Found", "Location: http://169.254.169.254/\r\n"))
+
+
+async def _floods(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + METRICS)
+    for _chunk in range(100):
+        writer.write(b"rlhf_step 1\n" * 87_382)
+        await writer.drain()
+
+
+async def _closes(_: str, __: asyncio.StreamWriter) -> None:
+    return
+
+
+async def _floods_headers(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 1_000_000 + b"\r\n\r\n")
+
+
+async def _fails(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(reply(METRICS, "500 Internal Server Error"))
+
+
+async def _speaks_no_http(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _hangs,
+        _redirects,
+        _floods,
+        _closes,
+        _floods_headers,
+        _fails,
+        _speaks_no_http,
+        serves(b"\xff\xfe\x00nonsense"),
+        serves(b"<html>welcome</html>"),
+        serves(b"rlhf_heartbeat_total NaN\n"),
+        serves(b"rlhf_heartbeat_total 1e\n"),
+        serves(METRICS, b"{}\n"),
+        serves(METRICS, b"not json\n"),
+        serves(METRICS, record(5) + record(3)),
+        serves(METRICS, record(-7)),
+        serves(METRICS, record(10**15)),
+        serves(METRICS, record(1) * 2, record(1)),
+        serves(METRICS, b"x" * (MAXIMUM_BYTES + 1)),
+    ],
+)
+def test_read_of_a_hostile_endpoint_brings_nothing_and_raises_nothing(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.5)
+    assert read(answer) is None
+
+
+def test_read_of_a_closed_port_brings_nothing() -> None:
+    async def nobody() -> Reading | None:
+        async with new_session() as session:
+            return await Reader(session, 1).read("127.0.0.1", -1)
+
+    assert asyncio.run(nobody()) is None
+
+
+def test_read_endless_history_ends() -> None:
+    step = iter(range(10_000))
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        metrics = path.startswith("/metrics")
+        writer.write(reply(METRICS if metrics else record(next(step), kl_nats=1.0)))
+
+    reading = read(answer)
+    assert reading is not None
+    assert len(reading.records) == 20
