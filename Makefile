@@ -39,7 +39,7 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 	$(BIN)/rlhf run $(EXAMPLE)/rlhfrun.yaml --workspace $(WORKSPACE) $(if $(SEED),--set spec.seed=$(SEED))
 
 .PHONY: test
-test: install ## Lint, type-check, verify, and run every test this machine can run
+test: install ## Lint, type-check, verify, and run all tests but those of test-operator
 	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer
 
 .PHONY: test-unit

@@ -1,5 +1,6 @@
 """All phases in real pods, with real DeepSpeed training, from the manifest to the verdict."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def test_all_phases_run_in_pods_and_ppo_on_two_nodes(
     run = apply_real(
         NAMESPACE, "trains", placement=placement, monitoring={"scrapeIntervalSeconds": 1}
     )
+    began = time.monotonic()
+    until(lambda: bool(run.pods()), "its first pod")
+    first_pod_seconds = time.monotonic() - began
     until(lambda: run.phase("PPO").get("state") == "Running", "PPO", timeout_seconds=400)
     until(lambda: len(run.pods()) >= 2, "its two pods", timeout_seconds=60)
     assert run.wait("Finished", seconds=400)["reason"] == "Completed"
@@ -38,4 +42,5 @@ def test_all_phases_run_in_pods_and_ppo_on_two_nodes(
     root = volume(NAMESPACE) / f"trains-{run.object['metadata']['uid'][:8]}"
     assert (root / phases["PPO"]["modelPath"] / "model.safetensors").exists()
     with capsys.disabled():
+        print(f"\nfrom apply to the first pod: {first_pod_seconds:.1f} s")  # noqa: T201 -- for people
         report(run, cluster.audit.since(mark, user=operator.user), print)
