@@ -28,9 +28,11 @@ fi
 echo "environment: installing the pinned packages into $venv (first time: about 6 GB, some minutes)"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 # Byte code is left to the first import: most of 16,000 modules are never imported.
-"${pip[@]}" install --progress-bar on --no-compile --use-pep517 --require-hashes -r requirements/lock.txt
-# Their dependencies are in the lock, hence --no-deps.
+# The lock is complete, hence --no-deps: resolving it anew would trip over the next release of a package
+# that another one asks for with an extra.
+"${pip[@]}" install --progress-bar on --no-compile --use-pep517 --no-deps --require-hashes -r requirements/lock.txt
 "${pip[@]}" install --progress-bar on --no-compile --no-deps -e . -e examples/movie-reviews
+"${pip[@]}" check
 
 rm -f "$venv"/.installed-*
 touch "$stamp"
