@@ -20,6 +20,9 @@ FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
 GENERATED := docs/reference crds
 
+# Most tests with real training hold one core and wait for it; files share what they have trained.
+TWO_FILES := --numprocesses 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -39,12 +42,12 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 	$(BIN)/rlhf run $(EXAMPLE)/rlhfrun.yaml --workspace $(WORKSPACE) $(if $(SEED),--set spec.seed=$(SEED))
 
 .PHONY: test
-test: install ## Lint, type-check, verify, and run all tests but those of test-operator
-	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer
+test: install ## Lint, type-check, verify, and run all tests
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Run the tests that need seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest $(TWO_FILES) tests/unit
 
 .PHONY: test-local
 test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mostly stand-ins
@@ -52,7 +55,7 @@ test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mos
 
 .PHONY: test-trainer
 test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks
-	$(BIN)/python -m pytest tests/trainer
+	$(BIN)/python -m pytest $(TWO_FILES) tests/trainer
 
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _REQUIRE = "RLHF_TEST_REQUIRE"
 _NOTES = "RLHF_TEST_NOTES"
-_NOTED = pytest.StashKey[Counter[str]]()
+_NOTED = pytest.StashKey[dict[str, str]]()
+"""Why a test was left out, by its id: several processes may say so of the same one."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if (value := os.environ.get(_REQUIRE, "")) not in ("", "all"):
         msg = f"{_REQUIRE}={value}: unknown; use all, or leave it out"
         raise pytest.UsageError(msg)
-    config.stash[_NOTED] = Counter()
+    config.stash[_NOTED] = {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -33,7 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     items[:] = [item for item in items if item not in gpu]
     config.hook.pytest_deselected(items=gpu)
-    config.stash[_NOTED]["deselected: no GPU answers here"] += len(gpu)
+    what = "deselected: no GPU answers here"
+    config.stash[_NOTED] |= {item.nodeid: what for item in gpu}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,12 +61,25 @@ def pytest_make_collect_report(
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the notes of one of several processes to the one that sums up."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[_NOTED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the notes of one of pytest-xdist's processes."""
+    node.config.stash[_NOTED] |= getattr(node, "workeroutput", {}).get("left_out", {})
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what was left out, and why."""
-    lines = [f"{count} x {what}" for what, count in sorted(config.stash[_NOTED].items())]
-    if not lines:
+    counted = Counter(config.stash[_NOTED].values())
+    lines = [f"{count} x {what}" for what, count in sorted(counted.items())]
+    if not lines or hasattr(config, "workerinput"):
         return
     terminalreporter.section("left out", sep="-")
     for line in lines:
@@ -80,7 +96,7 @@ def _note_skip(config: pytest.Config, report: pytest.TestReport | pytest.Collect
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: skipped, and {_REQUIRE}=all allows none: {reason}"
         return
-    config.stash[_NOTED][f"skipped: {reason}"] += 1
+    config.stash[_NOTED][report.nodeid] = f"skipped: {reason}"
 
 
 def _gpu_answers() -> bool:

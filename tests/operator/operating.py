@@ -28,6 +28,10 @@ POOLS: Mapping[str, Any] = {
     "played": {"nodeSelector": kwok.SELECTOR, "tolerations": [kwok.TOLERATION]},
     "real": {"gpusPerNode": 8, "nodeSelector": {"rlhf.test/real": "yes"}},
     "cpu": {"nodeSelector": {"rlhf.test/real": "yes"}},
+    "small": {
+        "nodeSelector": {"rlhf.test/real": "yes"},
+        "extraResources": {"memory": "64Mi"},
+    },
     "nowhere": {"nodeSelector": {"no-node": "has-this"}},
 }
 

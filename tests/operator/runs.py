@@ -10,6 +10,8 @@ from rlhf_harness.errors import CommandError
 from rlhf_harness.kubernetes import Kubernetes
 from rlhf_harness.waiting import until
 
+from rlhf_trainer.contract import Outcome, Phase, Result
+
 Json = dict[str, Any]
 
 
@@ -50,6 +52,19 @@ def manifest(namespace: str, name: str, **spec: Any) -> Json:
 def ending(after: str, **how: Any) -> Json:
     """Return the part of a spec by which every pod ends so."""
     return {"podTemplate": {"annotations": kwok.ending(after, **how)}}
+
+
+def said(
+    outcome: Outcome,
+    *,
+    phase: Phase = Phase.PREPARATION,
+    message: str = "it says so",
+    step: int = 3,
+    **rest: Any,
+) -> str:
+    """Return a termination message of the trainer."""
+    result = Result(phase=phase, outcome=outcome, message=message, step=step, **rest)
+    return json.dumps(json.loads(result.to_json()))
 
 
 @dataclass(frozen=True)
@@ -127,11 +142,16 @@ class Run:
         pods: list[Json] = found["items"]
         return pods
 
-    def events(self) -> list[str]:
-        """Return the reasons of its events, oldest first."""
+    def event_objects(self) -> list[Json]:
+        """Return its events, oldest first."""
         found = self.kubernetes.get(
             *("events", "-n", self.namespace),
             "--field-selector",
             f"involvedObject.kind=RLHFRun,involvedObject.name={self.name}",
         )["items"]
-        return [one["reason"] for one in sorted(found, key=lambda one: one["firstTimestamp"])]
+        # They are written one after the other, many of them in the same second.
+        return sorted(found, key=lambda one: int(one["metadata"]["resourceVersion"]))
+
+    def events(self) -> list[str]:
+        """Return the reasons of its events, oldest first."""
+        return [one["reason"] for one in self.event_objects()]

@@ -38,6 +38,7 @@ class Launching:
     data_root: Path
     workspace: Path
     processes: int = 1
+    program: tuple[str, ...] = ("-m", "rlhf_trainer.launch")
 
     def command(
         self, phase: Phase, config: dict[str, Any], attempt: int = 1
@@ -51,7 +52,7 @@ class Launching:
             *(f"--processes={self.processes}", "--metrics-port=0", "--grace-seconds=30"),
         ]
         paths = Workspace(self.workspace).attempt(1, phase, attempt)
-        return [sys.executable, "-m", "rlhf_trainer.launch", *arguments], paths
+        return [sys.executable, *self.program, *arguments], paths
 
     def start(
         self,

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from rlhf_trainer.errors import InvalidError
+
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace the file at `path`; a reader sees the old text or the new one, never a part.
@@ -45,6 +47,22 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def require_readable(folder: Path, place: str) -> None:
+    """Check every file of a model's folder: libraries report one they may not read as missing.
+
+    Raises:
+        InvalidError: this user may not read one of them.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise InvalidError(
+                place,
+                path,
+                f"user {os.getuid()} may not read it",
+                f"let it: chmod -R a+rX {folder}",
+            )
 
 
 def sync(path: Path) -> None:

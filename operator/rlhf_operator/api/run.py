@@ -10,6 +10,9 @@ from rlhf_operator.api.model import ApiModel, Time
 from rlhf_operator.api.spec import RLHFRunSpec
 from rlhf_operator.api.status import RunStatus
 
+UID_CHARACTERS = 8
+"""So much of a run's UID tells it from earlier runs of its name."""
+
 API_VERSION = "rlhf.dev/v1alpha1"
 KIND = "RLHFRun"
 
@@ -85,3 +88,13 @@ class RLHFRun(ApiModel):
     def key(self) -> RunKey:
         """Name of the run."""
         return RunKey(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def root_folder(self) -> str:
+        """The run's folder on its volume, in a cluster."""
+        return f"{self.metadata.name}-{self.metadata.uid[:UID_CHARACTERS]}"
+
+    @property
+    def claim_name(self) -> str:
+        """The claim of its volume, in a cluster: the one it names, or the one made for it."""
+        return self.spec.workspace.claim_name or f"{self.metadata.name}-workspace"

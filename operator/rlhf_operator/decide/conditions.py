@@ -11,10 +11,12 @@ from rlhf_operator.api import (
     ConditionType,
     PhaseState,
     PhaseStatus,
+    RLHFRun,
     RLHFRunSpec,
     RunOutcome,
     RunStatus,
 )
+from rlhf_operator.decide.ending import told
 from rlhf_operator.decide.observed import Observed, Running
 from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Phase
@@ -33,8 +35,8 @@ class _Finding(NamedTuple):
 
 
 def described(
+    run: RLHFRun,
     status: RunStatus,
-    spec: RLHFRunSpec,
     refused: SpecError | None,
     observed: Observed,
     now: datetime,
@@ -44,8 +46,8 @@ def described(
         _accepted(refused),
         _progressing(status, refused, observed),
         _metrics_available(status, observed),
-        _kl_within_limit(status, spec),
-        *_ended(status),
+        _kl_within_limit(status, run.spec),
+        *_ended(run, status),
     )
     conditions = tuple(_condition(status, finding, now) for finding in findings)
     return status.evolve(conditions=conditions, phase=_printed_phase(status))
@@ -131,16 +133,16 @@ def _kl_within_limit(status: RunStatus, spec: RLHFRunSpec) -> _Finding:
     return _Finding(type_, FALSE, "AboveLimit", f"KL is above {limit:g} nats per response")
 
 
-def _ended(status: RunStatus) -> Iterator[_Finding]:
+def _ended(run: RLHFRun, status: RunStatus) -> Iterator[_Finding]:
     if status.outcome is None:
         yield _Finding(ConditionType.SUCCEEDED, UNKNOWN, "Running", "the run has not ended yet")
         yield _Finding(ConditionType.FINISHED, FALSE, "Running", "the run has not ended yet")
         return
     succeeded = TRUE if status.outcome is RunOutcome.COMPLETED else FALSE
     reason = status.stop.reason if status.stop else "Completed"
-    message = status.stop.message if status.stop else "every phase is complete"
-    yield _Finding(ConditionType.SUCCEEDED, succeeded, reason, message)
-    yield _Finding(ConditionType.FINISHED, TRUE, reason, message)
+    why = status.stop.message if status.stop else "every phase is complete"
+    yield _Finding(ConditionType.SUCCEEDED, succeeded, reason, why)
+    yield _Finding(ConditionType.FINISHED, TRUE, reason, told(run, status))
 
 
 def _printed_phase(status: RunStatus) -> str:

@@ -51,7 +51,7 @@ def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
         status = _without_unstarted(status, observed)
     if status.live is None:
         status = _advanced(run, status, observed, now, refused=refused is not None)
-    status = described(status, run.spec, refused, observed, now)
+    status = described(run, status, refused, observed, now)
     actions = (
         *(() if observed.held else (Hold(),)),
         *_actions(status, observed, run.spec, now),

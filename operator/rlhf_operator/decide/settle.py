@@ -18,7 +18,7 @@ from rlhf_operator.decide.observed import Ended
 from rlhf_operator.decide.outcome import PhaseComplete, RunEnds, TryAgain, describe, judge
 from rlhf_operator.decide.progress import storable, taken
 from rlhf_operator.decide.retry import exhausted, retried
-from rlhf_trainer.contract import Result
+from rlhf_trainer.contract import Outcome, Result
 
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
 """What the API server takes as a condition's reason, and a little less."""
@@ -71,10 +71,14 @@ def _with_result(phase: PhaseStatus, result: Result | None) -> PhaseStatus:
     if result is None:
         return phase
     certified = phase.certified_step if result.certified_step is None else result.certified_step
+    measured = storable(result.metrics)
+    if result.outcome in (Outcome.PREEMPTED, Outcome.CRASHED):
+        # It says little, and what was measured last still tells why the run ended.
+        measured = storable(phase.metrics | measured)
     return phase.evolve(
         step=result.step,
         certified_step=certified,
-        metrics=storable(result.metrics) or phase.metrics,
+        metrics=measured or phase.metrics,
         model_path=result.model_path or phase.model_path,
     )
 

@@ -57,12 +57,11 @@ def breached(
     if watch is None or due is None or now < due or not isinstance(execution, Running):
         return None
     checkpoint = certified_checkpoint(status, live.phase)
-    where = f"; the newest policy inside the limit is {checkpoint}" if checkpoint else ""
     return StopStatus(
         outcome=RunOutcome.STOPPED,
         reason=watch.breach or "",
         by=StoppedBy.OPERATOR,
-        message=f"{watch.breach_message}{where}",
+        message=watch.breach_message,
         time=now,
         iteration=live.key.iteration,
         phase=live.key.phase,

@@ -3,22 +3,20 @@
 Nothing here reads a file, a clock or a cluster.
 """
 
-from rlhf_operator.render.claim import claim_name, workspace_claim
+from rlhf_operator.render.claim import workspace_claim
 from rlhf_operator.render.config_map import attempt_config, config_digest
 from rlhf_operator.render.job import pytorch_job
 from rlhf_operator.render.labels import attempt_labels, run_labels
-from rlhf_operator.render.names import job_name, run_root
+from rlhf_operator.render.names import job_name
 from rlhf_operator.render.pools import parse_pools
 
 __all__ = [
     "attempt_config",
     "attempt_labels",
-    "claim_name",
     "config_digest",
     "job_name",
     "parse_pools",
     "pytorch_job",
     "run_labels",
-    "run_root",
     "workspace_claim",
 ]

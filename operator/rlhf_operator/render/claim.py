@@ -7,11 +7,6 @@ from rlhf_operator.api.workspace import DEFAULT_SIZE
 from rlhf_operator.render.labels import owner_reference, run_labels
 
 
-def claim_name(run: RLHFRun) -> str:
-    """Return the claim that the run's pods mount."""
-    return run.spec.workspace.claim_name or f"{run.metadata.name}-workspace"
-
-
 def workspace_claim(run: RLHFRun) -> dict[str, Any] | None:
     """Return the claim to make, or None where the run names one.
 
@@ -21,7 +16,7 @@ def workspace_claim(run: RLHFRun) -> dict[str, Any] | None:
     if workspace.claim_name is not None:
         return None
     metadata: dict[str, Any] = {
-        "name": claim_name(run),
+        "name": run.claim_name,
         "namespace": run.metadata.namespace,
         "labels": run_labels(run),
     }

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun, placed
-from rlhf_operator.render.claim import claim_name
 from rlhf_operator.render.labels import attempt_labels, attempt_metadata
 from rlhf_operator.render.names import job_name
 from rlhf_operator.render.overlay import Json, rendered
@@ -108,7 +107,7 @@ def _pod(run: RLHFRun, key: AttemptKey, pool: Pool, place: PlacedPhase, image: s
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": run.spec.run_policy.termination_grace_period_seconds,
-        "volumes": [*volumes(claim_name(run), job_name(run, key)), *rendered(template.volumes)],
+        "volumes": [*volumes(run.claim_name, job_name(run, key)), *rendered(template.volumes)],
     }
     if selector := {**pool.node_selector, **place.node_selector}:
         pod["nodeSelector"] = selector

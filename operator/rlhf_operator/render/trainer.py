@@ -3,7 +3,6 @@
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun
-from rlhf_operator.render.names import run_root
 from rlhf_operator.render.overlay import Json, merged_environment, rendered
 from rlhf_trainer.contract import Phase
 
@@ -77,7 +76,7 @@ def _mounts(run: RLHFRun) -> list[Json]:
     """Return our mounts: a run sees its own folder of the volume, and the data."""
     volume = "rlhf-workspace"
     return [
-        {"name": volume, "mountPath": WORKSPACE, "subPath": run_root(run)},
+        {"name": volume, "mountPath": WORKSPACE, "subPath": run.root_folder},
         {"name": volume, "mountPath": DATA, "subPath": DATA_FOLDER, "readOnly": True},
         {"name": "rlhf-config", "mountPath": CONFIG, "readOnly": True},
         {"name": "rlhf-scratch", "mountPath": SCRATCH},

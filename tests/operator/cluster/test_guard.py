@@ -1,5 +1,6 @@
 """A policy that runs away from the SFT model is stopped, by the trainer or from outside."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,27 @@ from runs import Run, merged
 
 NAMESPACE = "guarded"
 
+LIMIT_NATS, CONSECUTIVE_STEPS = 0.5, 2
+
 BREACH: dict[str, Any] = {
     "ppo": {
         "learningRate": 3e-2,
-        "totalEpisodes": 16 * 12,
+        "totalEpisodes": 16 * 5000,
         "kl": {"coefficient": 0, "controller": "Fixed"},
     },
-    "guard": {"kl": {"limitNats": 0.5}},
+    "guard": {
+        "kl": {
+            "limitNats": LIMIT_NATS,
+            "ceilingNats": 1000,
+            "consecutiveSteps": CONSECUTIVE_STEPS,
+            "enforcedBy": ["Operator"],
+        }
+    },
+}
+
+REDUCED: dict[str, Any] = {
+    "sft": {"maximumSteps": 10},
+    "rewardModel": {"maximumSteps": 40, "minimumAccuracy": 0},
     "monitoring": {"scrapeIntervalSeconds": 1},
     "runPolicy": {"terminationGracePeriodSeconds": 30},
 }
@@ -27,17 +42,30 @@ REASONS = {"KLLimitExceeded", "KLCeilingExceeded"}
 
 def check_stop(run: Run, by: str, root: Path) -> None:
     """The reason stands in conditions and Events; the certified policy is where it says."""
-    finished = run.wait("Finished", seconds=240)
+    finished = run.wait("Finished", seconds=300)
     assert finished["reason"] in REASONS
     assert run.condition("Succeeded")["status"] == "False"
     assert run.condition("KLWithinLimit")["status"] == "False"
     stop = run.status["stop"]
     assert stop["by"] == by
-    assert stop["klNats"] > stop["limitNats"] == 0.5
+    assert stop["klNats"] > stop["limitNats"]
     assert run.status["phase"] == "Stopped"
     assert stop["reason"] in run.events()
-    folder = root / f"{run.name}-{run.object['metadata']['uid'][:8]}" / stop["checkpoint"]
+    folder = workspace(run, root) / stop["checkpoint"]
     assert (folder / "model.safetensors").exists()
+    assert stop["checkpoint"] in finished["message"]
+
+
+def workspace(run: Run, root: Path) -> Path:
+    folder: Path = root / f"{run.name}-{run.object['metadata']['uid'][:8]}"
+    return folder
+
+
+def kl_by_step(run: Run, root: Path) -> list[float]:
+    history = workspace(run, root) / "iteration-1" / "ppo" / "attempt-1" / "history.jsonl"
+    records = [json.loads(line) for line in history.read_text("utf-8").splitlines()]
+    found = {record["step"]: record["values"]["kl_nats"] for record in records}
+    return [found[step] for step in range(len(found))]
 
 
 def stops(operator: OperatorProcess, by: str) -> float:
@@ -48,27 +76,22 @@ def stops(operator: OperatorProcess, by: str) -> float:
 
 
 def test_breach_is_stopped_by_the_trainer(
-    apply_real: Callable[..., Run], volume: Callable[[str], Path], operator: OperatorProcess
+    apply_example: Callable[..., Run], examples: Path, operator: OperatorProcess
 ) -> None:
     before = stops(operator, "Trainer")
-    run = apply_real(NAMESPACE, "breach", **BREACH)
-    check_stop(run, "Trainer", volume(NAMESPACE))
+    run = apply_example("kl-breach", "breach", **merged(REDUCED, {"monitoring": None}))
+    check_stop(run, "Trainer", examples)
+    assert run.status["stop"]["limitNats"] == 12
     assert stops(operator, "Trainer") == before + 1
 
 
 def test_breach_is_stopped_from_outside_by_intent_first_and_then_by_deletion(
-    apply_real: Callable[..., Run],
-    volume: Callable[[str], Path],
-    operator: OperatorProcess,
-    cluster: Cluster,
+    apply_example: Callable[..., Run], examples: Path, operator: OperatorProcess, cluster: Cluster
 ) -> None:
     before, mark = stops(operator, "Operator"), cluster.audit.mark()
-    enforced = {
-        "guard": {"kl": {"enforcedBy": ["Operator"]}},
-        "ppo": {"totalEpisodes": 16 * 5000},
-    }
-    run = apply_real(NAMESPACE, "watched", **merged(BREACH, enforced))
-    check_stop(run, "Operator", volume(NAMESPACE))
+    enforced = {"guard": {"kl": {"enforcedBy": ["Operator"]}}}
+    run = apply_example("kl-breach", "watched", **merged(REDUCED, enforced))
+    check_stop(run, "Operator", examples)
     assert stops(operator, "Operator") == before + 1
     until(lambda: not any("ppo" in name for name in run.jobs()), "its job to be gone")
     writes = [
@@ -87,6 +110,19 @@ def test_breach_is_stopped_from_outside_by_intent_first_and_then_by_deletion(
         if one.verb == "delete" and one.name == "watched-i1-ppo-a1"
     )
     assert intent < deletion
+
+
+def test_watchdog_judges_every_step_however_rarely_it_looks(
+    apply_real: Callable[..., Run], volume: Callable[[str], Path]
+) -> None:
+    """Steps of the toy run are many to a reading; the stop names the first that met the rule."""
+    run = apply_real(NAMESPACE, "fast", monitoring={"scrapeIntervalSeconds": 5}, **BREACH)
+    check_stop(run, "Operator", volume(NAMESPACE))
+    above = [value > LIMIT_NATS for value in kl_by_step(run, volume(NAMESPACE))]
+    streaks = range(CONSECUTIVE_STEPS - 1, len(above))
+    first = next(step for step in streaks if all(above[step + 1 - CONSECUTIVE_STEPS : step + 1]))
+    assert run.status["stop"]["step"] == first
+    assert len(above) > first + CONSECUTIVE_STEPS
 
 
 def test_image_that_cannot_be_pulled_is_seen_in_a_condition(

@@ -1,4 +1,4 @@
-"""All phases in real pods, with real DeepSpeed training, from the manifest to the verdict."""
+"""The example in real pods, with real DeepSpeed training, from the manifest to the verdict."""
 
 import time
 from collections.abc import Callable
@@ -11,22 +11,34 @@ from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
 from runs import Run
 
-GPU = {"pool": "real", "gpusPerNode": 1}
+REDUCED = {
+    "sft": {"maximumSteps": 10},
+    "rewardModel": {"maximumSteps": 25, "minimumAccuracy": 0},
+    "ppo": {"totalEpisodes": 256},
+    "evaluation": {"promptCount": 64},
+}
 
-NAMESPACE = "training"
+PLACEMENT = {
+    "pool": "real",
+    "gpusPerNode": 1,
+    "phases": {"preparation": {"pool": "cpu"}, "ppo": {"nodes": 2}},
+}
 
 
-def test_all_phases_run_in_pods_and_ppo_on_two_nodes(
-    apply_real: Callable[..., Run],
-    volume: Callable[[str], Path],
+def test_movie_reviews_runs_in_pods_and_ppo_on_two_nodes(
+    apply_example: Callable[..., Run],
+    examples: Path,
     operator: OperatorProcess,
     cluster: Cluster,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mark = cluster.audit.mark()
-    placement = {**GPU, "phases": {"preparation": {"pool": "cpu"}, "ppo": {"nodes": 2}}}
-    run = apply_real(
-        NAMESPACE, "trains", placement=placement, monitoring={"scrapeIntervalSeconds": 1}
+    run = apply_example(
+        "movie-reviews",
+        "movie-reviews",
+        placement=PLACEMENT,
+        monitoring={"scrapeIntervalSeconds": 1},
+        **REDUCED,
     )
     began = time.monotonic()
     until(lambda: bool(run.pods()), "its first pod")
@@ -37,9 +49,9 @@ def test_all_phases_run_in_pods_and_ppo_on_two_nodes(
     assert run.condition("Succeeded")["status"] == "True"
     phases = {phase["phase"]: phase for phase in run.status["phases"]}
     assert phases["PPO"]["metrics"]["klNats"] >= 0
-    assert phases["PPO"]["certifiedStep"] == phases["PPO"]["step"] == 2
+    assert phases["PPO"]["certifiedStep"] == phases["PPO"]["step"] == 4
     assert "winRate" in phases["Evaluation"]["metrics"]
-    root = volume(NAMESPACE) / f"trains-{run.object['metadata']['uid'][:8]}"
+    root = examples / f"movie-reviews-{run.object['metadata']['uid'][:8]}"
     assert (root / phases["PPO"]["modelPath"] / "model.safetensors").exists()
     with capsys.disabled():
         print(f"\nfrom apply to the first pod: {first_pod_seconds:.1f} s")  # noqa: T201 -- for people

@@ -1,25 +1,17 @@
 """What becomes of runs whose pods end in all the ways that the contract knows."""
 
-import json
 from collections.abc import Callable
 
 import pytest
 from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
-from runs import Run, ending
+from runs import Run, ending, said
 
-from rlhf_trainer.contract import Outcome, Phase, Result
+from rlhf_trainer.contract import Outcome
 
 Apply = Callable[..., Run]
 
 NAMESPACE = "outcomes"
-
-
-def said(outcome: Outcome, reason: str = "", message: str = "it says so") -> str:
-    result = Result(
-        phase=Phase.PREPARATION, outcome=outcome, reason=reason, message=message, step=3
-    )
-    return json.dumps(json.loads(result.to_json()))
 
 
 def test_run_of_completing_pods_succeeds(apply: Apply) -> None:
@@ -46,11 +38,11 @@ def test_run_of_completing_pods_succeeds(apply: Apply) -> None:
 def test_verdict_of_the_trainer_ends_the_run(
     apply: Apply, outcome: Outcome, reason: str, phase: str
 ) -> None:
-    how = ending("200ms", exit_code=outcome.exit_code, message=said(outcome, reason))
+    how = ending("200ms", exit_code=outcome.exit_code, message=said(outcome, reason=reason))
     run = apply(NAMESPACE, f"says-{outcome.value.lower()}", **how)
     finished = run.wait("Finished")
     assert finished["reason"] == (reason or outcome.value)
-    assert finished["message"] == "it says so"
+    assert finished["message"].startswith("it says so; ")
     assert run.condition("Succeeded")["status"] == "False"
     assert run.status["phase"] == phase
     assert run.status["stop"]["by"] == "Trainer"

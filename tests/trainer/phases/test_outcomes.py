@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from rlhf_trainer.contract import AttemptPaths, Outcome, Phase
 from rlhf_trainer.contract.outcomes import MAXIMUM_RESULT_BYTES
 
+HERE = Path(__file__).parent
+SICK_LAUNCHER = (
+    "import sys; from rlhf_trainer.launch.launcher import main; "
+    "sys.exit(main(sys.argv[1:], module='sick_phase'))"
+)
 Trained = tuple[Launching, dict[Phase, Ended]]
 BREACH = {
     "ppo": {
@@ -186,15 +193,31 @@ def test_allocator_limit_exits_21_and_says_what_to_change(trained: Trained, tmp_
     assert "tokensPerMicroBatch" in end.result.message
 
 
-@pytest.mark.parametrize("phase", [Phase.SFT, Phase.REWARD_MODEL, Phase.PPO])
-def test_nan_in_the_loss_exits_30(trained: Trained, phase: Phase, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("phase", "loss", "attempt"),
+    [
+        (Phase.SFT, "sft:cross_entropy", 30),
+        (Phase.REWARD_MODEL, "reward_model:bradley_terry", 30),
+        (Phase.PPO, "ppo_update:policy_loss", 30),
+        (Phase.PPO, "ppo_update:value_loss", 31),
+    ],
+)
+def test_nan_in_a_loss_exits_30(
+    trained: Trained, phase: Phase, loss: str, attempt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SICK_LOSS", f"rlhf_trainer.phases.{loss}")
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}:{os.environ.get('PYTHONPATH', '')}")
+    launching = replace(trained[0], program=("-c", SICK_LAUNCHER))
+    end = launching.run(phase, training_config(), attempt=attempt)
+    assert end.code == 30, end.output[-3000:]
+    assert end.result.outcome is Outcome.DIVERGED
+    assert re.search(r"loss=nan at step \d", end.result.message)
+
+
+def test_nan_in_a_reward_exits_30(trained: Trained, tmp_path: Path) -> None:
     launching, ended = trained
-    if phase is Phase.SFT:
-        changes = {"model": {"source": str(poison(launching.data_root / "base", tmp_path / "m"))}}
-    else:
-        sick = poison(ended[Phase.SFT].paths.model, tmp_path / "sick")
-        changes = {"sft": {"from": {"path": str(sick)}}}
-    end = launching.run(phase, training_config(**changes), attempt=30)
+    sick = poison(ended[Phase.SFT].paths.model, tmp_path / "sick")
+    end = launching.run(Phase.PPO, training_config(sft={"from": {"path": str(sick)}}), attempt=31)
     assert end.code == 30, end.output[-3000:]
     assert end.result.outcome is Outcome.DIVERGED
     assert "nan" in end.result.message.lower()

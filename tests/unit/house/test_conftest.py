@@ -41,7 +41,9 @@ def test_passes():
 """
 
 
-def run_pytest(folder: Path, source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(
+    folder: Path, source: str, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "test_sample.py").write_text(source, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu: GPU\n", encoding="utf-8")
@@ -50,7 +52,7 @@ def run_pytest(folder: Path, source: str, **environment: str) -> subprocess.Comp
         key: value for key, value in os.environ.items() if not key.startswith("RLHF_TEST_")
     }
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)],
         env=surroundings | {"CUDA_VISIBLE_DEVICES": ""} | environment,
         capture_output=True,
         text=True,
@@ -59,9 +61,10 @@ def run_pytest(folder: Path, source: str, **environment: str) -> subprocess.Comp
     )
 
 
-def test_conftest_skip_is_named_and_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--numprocesses=2",)], ids=["one", "two-processes"])
+def test_conftest_skip_is_named_and_passes(tmp_path: Path, options: tuple[str, ...]) -> None:
     notes = tmp_path / "notes.txt"
-    done = run_pytest(tmp_path, SKIPPING, RLHF_TEST_NOTES=str(notes))
+    done = run_pytest(tmp_path, SKIPPING, *options, RLHF_TEST_NOTES=str(notes))
     assert done.returncode == 0, done.stdout
     assert "1 x skipped: no such tool" in done.stdout
     assert notes.read_text(encoding="utf-8") == "1 x skipped: no such tool\n"

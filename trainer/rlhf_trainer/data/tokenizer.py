@@ -13,6 +13,7 @@ from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.data.problems import shortened
 from rlhf_trainer.data.special_tokens import NEW_PAD_TOKEN
 from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.files import require_readable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,6 +58,8 @@ def load_limits(source: str, model: ModelConfig, place: str) -> ModelLimits:
 
 
 def _load(auto: Any, source: str, model: ModelConfig, place: str) -> Any:  # noqa: ANN401 - transformers' auto classes share no type
+    if Path(source).is_dir():
+        require_readable(Path(source), place)
     try:
         return auto.from_pretrained(
             source,

@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
 from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.files import require_readable
 
 HEAD_WEIGHT = "score.weight"
 
@@ -106,6 +107,7 @@ def _load(
 ) -> Any:  # noqa: ANN401 - the model, with what is told about its loading if asked for
     if Path(source).is_dir():
         _refuse_pickle(Path(source))
+        require_readable(Path(source), "model")
     try:
         return kind.from_pretrained(
             source,

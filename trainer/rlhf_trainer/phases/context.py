@@ -103,5 +103,5 @@ class PhaseContext:
             PreemptedError: SIGTERM has arrived.
         """
         if any_rank:
-            message = f"preempted after step {facts.step}; the next attempt goes on"
+            message = f"preempted: asked to end, and did after step {facts.step}"
             raise PreemptedError(message, facts=facts)

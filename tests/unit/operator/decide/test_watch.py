@@ -8,7 +8,7 @@ import pytest
 from rlhf_operator.api import ConditionStatus, ConditionType, RLHFRun, StoppedBy
 from rlhf_operator.decide import AttemptProgress, Running
 from rlhf_operator.decide.watch import watched
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import Outcome, Phase, Result
 
 Tell = Callable[..., object]
 
@@ -56,6 +56,27 @@ def test_breach_survives_a_restart_of_the_operator(tell: Tell) -> None:
     story.after(1, shown(40.0))
     # A new process has read nothing yet.
     assert story.stopped(story.after(30, Running())) == [("KLCeilingExceeded", 300)]
+
+
+def test_last_measurement_outlives_an_attempt_that_was_asked_to_end(tell: Tell) -> None:
+    story = tell(*LIMITS).in_ppo()
+    story.after(0)
+    progress = AttemptProgress(
+        kl_nats=((1, 40.0),), metrics={"klNats": 40.0, "rewardScore": 1.5}, metrics_available=True
+    )
+    story.after(1, Running(progress))
+    story.after(30, Running(progress))
+    result = Result(
+        phase=Phase.PPO,
+        outcome=Outcome.PREEMPTED,
+        message="preempted",
+        step=2,
+        metrics={"klLimitNats": 10.0},
+    )
+    story.ended(143, result=result)
+    assert story.status.outcome == "Stopped"
+    assert story.status.headline.kl_nats == 40.0
+    assert story.phase.metrics == {"klNats": 40.0, "rewardScore": 1.5, "klLimitNats": 10.0}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from rlhf_operator.api import RLHFRun
-from rlhf_operator.render import claim_name, run_root, workspace_claim
+from rlhf_operator.render import workspace_claim
 
 Build = Callable[..., RLHFRun]
 
@@ -42,8 +42,8 @@ def test_claim_for_an_existing_volume_names_no_class(cluster_run: Build) -> None
 def test_named_claim_is_used_and_none_is_made(cluster_run: Build) -> None:
     run = cluster_run("spec.workspace.claimName=shared")
     assert workspace_claim(run) is None
-    assert claim_name(run) == "shared"
+    assert run.claim_name == "shared"
 
 
 def test_runs_of_one_name_have_folders_of_their_own(cluster_run: Build) -> None:
-    assert run_root(cluster_run()) == "demo-4c440fa5"
+    assert cluster_run().root_folder == "demo-4c440fa5"

@@ -1,0 +1,51 @@
+"""What the end of a run tells in a cluster: why, where the policy lies, and what to type next."""
+
+from pathlib import PurePosixPath
+
+from rlhf_operator.api import RLHFRun, RunOutcome, RunStatus, StoppedBy
+from rlhf_operator.api.run_policy import KeepJobs
+from rlhf_trainer.contract import Phase
+
+_JOB_IS_KEPT = (RunOutcome.COMPLETED, RunOutcome.RETRIES_EXHAUSTED)
+
+
+def told(run: RLHFRun, status: RunStatus) -> str:
+    """Return the message of a run that has ended.
+
+    `rlhf run`, which knows no namespaces, tells the rest itself.
+    """
+    why = status.stop.message if status.stop else "every phase is complete"
+    if not run.metadata.namespace:
+        return why
+    parts = (why, _where(status), _policy(run, status), f"next: {_command(run, status)}")
+    return "; ".join(part for part in parts if part)
+
+
+def _where(status: RunStatus) -> str:
+    stop = status.stop
+    if stop is None or stop.phase is None:
+        return ""
+    return (
+        f"it was in {stop.phase}" if stop.step is None else f"{stop.phase} was at step {stop.step}"
+    )
+
+
+def _policy(run: RLHFRun, status: RunStatus) -> str:
+    """Say where the policy lies on the volume, if there is one to use."""
+    ppo = next((phase for phase in status.phases if phase.phase is Phase.PPO), None)
+    folder = (status.stop and status.stop.checkpoint) or (ppo and ppo.model_path)
+    if ppo is None or not folder:
+        return ""
+    certified = "" if ppo.certified_step is None else f", certified at step {ppo.certified_step},"
+    path = PurePosixPath(run.root_folder, folder)
+    return f"the policy{certified} is in {path} on claim {run.claim_name}"
+
+
+def _command(run: RLHFRun, status: RunStatus) -> str:
+    """Return what shows more: the log of the last pod where it is still there."""
+    name, namespace = run.metadata.name, run.metadata.namespace
+    jobs = [phase.job for phase in status.phases if phase.job]
+    kept = status.outcome in _JOB_IS_KEPT or (status.stop and status.stop.by is StoppedBy.TRAINER)
+    if kept and jobs and run.spec.run_policy.keep_jobs is not KeepJobs.NONE:
+        return f"kubectl logs {jobs[-1]}-master-0 -n {namespace}"
+    return f"kubectl get events -n {namespace} --for rlhfrun/{name}"

@@ -1,0 +1,86 @@
+"""Exit codes and messages of real containers, as they arrive in the status of their run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rlhf_harness import Cluster
+from rlhf_harness.waiting import until
+from runs import Run
+from safetensors.torch import load_file, save_file
+
+from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
+
+NAMESPACE = "verdicts"
+
+Apply = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def _models(volume: Callable[[str], Path]) -> None:
+    """The toy model with a weight that is not a number, and one that pods may not read."""
+    data = volume(NAMESPACE) / "data"
+    shutil.copytree(data / "base", data / "sick")
+    path = data / "sick" / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in sorted(weights) if "proj" in name)
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+    shutil.copytree(data / "base", data / "hidden")
+    (data / "hidden" / "model.safetensors").chmod(0o600)
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize(
+    ("name", "changes", "reason", "told"),
+    [
+        (
+            "gate",
+            {"data": {"comparisons": {"minimumAgreement": {"atLeast": 0.99}}}},
+            "AgreementTooLow",
+            "minimumAgreement.atLeast=0.99",
+        ),
+        ("data", {"data": {"prompts": {"path": "absent.jsonl"}}}, "Invalid", "absent.jsonl"),
+        ("hidden", {"model": {"source": "hidden"}}, "Invalid", "may not read it; let it: chmod"),
+        ("diverges", {"model": {"source": "sick"}}, "NonFinite", "loss"),
+    ],
+    ids=["gate", "data", "hidden", "diverges"],
+)
+def test_verdict_of_a_real_phase_ends_the_run(
+    apply_real: Apply, name: str, changes: dict[str, Any], reason: str, told: str
+) -> None:
+    run = apply_real(NAMESPACE, f"real-{name}", **changes)
+    finished = run.wait("Finished", seconds=180)
+    assert finished["reason"] == reason
+    assert told in finished["message"]
+    assert run.status["stop"]["by"] == "Trainer"
+    assert "kubectl logs" in finished["message"]
+
+
+def test_evicted_pod_is_followed_at_once_and_not_counted(
+    apply_real: Apply, cluster: Cluster, volume: Callable[[str], Path]
+) -> None:
+    run = apply_real(NAMESPACE, "evicted", sft={"epochs": 1000, "maximumSteps": 100_000})
+    root = volume(NAMESPACE) / f"evicted-{run.object['metadata']['uid'][:8]}"
+    paths = Workspace(root).attempt(1, Phase.SFT, 1)
+    until(lambda: _steps(paths) > 0, "SFT's first step", timeout_seconds=120)
+    pod = f"{run.name}-i1-sft-a1-master-0"
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": NAMESPACE},
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    cluster.kubernetes.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    until(lambda: run.phase("SFT")["attempts"] == 2, "another attempt", timeout_seconds=60)
+    assert run.phase("SFT")["failures"] == 0
+    assert json.loads(paths.result.read_text("utf-8"))["outcome"] == "Preempted"
+    run.delete()
+
+
+def _steps(paths: AttemptPaths) -> int:
+    return len(paths.history.read_text("utf-8").splitlines()) if paths.history.exists() else 0
