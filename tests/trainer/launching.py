@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rlhf_trainer.contract import AttemptPaths, Phase, Result, Workspace
 from rlhf_trainer.contract.outcomes import MAXIMUM_RESULT_BYTES
+
+_NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Launching:
     workspace: Path
     processes: int = 1
     program: tuple[str, ...] = ("-m", "rlhf_trainer.launch")
+
+    def beside(self, phase: Phase) -> "Launching":
+        """Return another workspace in which all phases before `phase` are those of this one."""
+        number = next(_NUMBERS)
+        other = self.workspace.with_name(f"{self.workspace.name}-beside-{number}")
+        iteration = other / "iteration-1"
+        iteration.mkdir(parents=True)
+        for before in list(Phase)[: list(Phase).index(phase)]:
+            folder = self.workspace / "iteration-1" / before.slug
+            if folder.exists():
+                (iteration / before.slug).symlink_to(folder)
+        return replace(self, workspace=other)
 
     def command(
         self, phase: Phase, config: dict[str, Any], attempt: int = 1

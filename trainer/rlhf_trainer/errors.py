@@ -45,6 +45,18 @@ class GateFailedError(PhaseError):
     outcome = Outcome.GATE_FAILED
 
 
+class WorkspaceError(PhaseError):
+    """Something could not be written: whoever runs the cluster makes room or sets rights."""
+
+    def __init__(self, folder: Path, what: str, error: Exception) -> None:
+        problem = next(iter(str(error).splitlines()), type(error).__name__)
+        super().__init__(
+            f"{folder}: {what} could not be written: {problem}; make room on the volume, lower "
+            "checkpoint.keepLast, or let the trainer write there; what was complete before stands",
+            reason="WorkspaceUnwritable",
+        )
+
+
 class DivergedError(PhaseError):
     """A loss, KL or reward is not finite."""
 

@@ -7,6 +7,20 @@ from pathlib import Path
 
 from rlhf_trainer.errors import InvalidError
 
+WRITE_FAILURES = (
+    "No space left",
+    "Read-only file system",
+    "Disk quota exceeded",
+    "PytorchStreamWriter",
+    "I/O error",
+)
+"""How libraries that raise no OSError say that a file could not be written."""
+
+
+def is_write_failure(error: BaseException) -> bool:
+    """Return whether the disk, and not the program, is the cause of an error."""
+    return isinstance(error, OSError) or any(sign in str(error) for sign in WRITE_FAILURES)
+
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace the file at `path`; a reader sees the old text or the new one, never a part.
@@ -31,6 +45,11 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     write(temporary)
+    put_in_place(temporary, folder)
+
+
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """Give a folder its name once the disk has all of it; another one of that name goes."""
     for path in temporary.rglob("*"):
         sync(path)
     sync(temporary)

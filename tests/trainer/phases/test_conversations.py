@@ -64,12 +64,12 @@ def test_every_phase_trains_on_conversations(chat: Launching) -> None:
     for phase in Phase:
         end = chat.run(phase, training_config())
         assert end.code == 0, end.output[-3000:]
-    metrics = chat.run(Phase.SFT, training_config(), attempt=2).result.metrics
+    metrics = chat.beside(Phase.SFT).run(Phase.SFT, training_config()).result.metrics
     assert metrics["validationLossNatsPerToken"] < metrics["initialValidationLossNatsPerToken"]
 
 
 def test_only_what_the_assistant_says_is_trained(chat: Launching) -> None:
-    prepared = chat.run(Phase.PREPARATION, training_config(), attempt=2)
+    prepared = chat.beside(Phase.PREPARATION).run(Phase.PREPARATION, training_config())
     data = PreparedData(prepared.paths.data).demonstrations()
     tokenizer = AutoTokenizer.from_pretrained(chat.data_root / "base")
     for row in range(len(data)):

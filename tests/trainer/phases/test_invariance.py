@@ -1,6 +1,6 @@
 """What must not change a result: ranks, micro-batches, recomputation; and a run repeats itself."""
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ def reference(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launc
     return launching
 
 
-def history(launching: Launching, phase: Phase, attempt: int, **changes: Any) -> list[list[float]]:
-    end = launching.run(phase, training_config(**changes), attempt=attempt)
+def history(launching: Launching, phase: Phase, **changes: Any) -> list[list[float]]:
+    end = launching.beside(phase).run(phase, training_config(**changes))
     assert end.code == 0, end.output[-3000:]
     return [
         [record["values"].get(name, 0.0) for name in COMPARED]
@@ -51,48 +51,40 @@ def history(launching: Launching, phase: Phase, attempt: int, **changes: Any) ->
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("phase", [Phase.SFT, Phase.PPO])
-def test_histories_agree(reference: Launching, phase: Phase, variant: str, tmp_path: Path) -> None:
+def test_histories_agree(reference: Launching, phase: Phase, variant: str) -> None:
     processes, changes = VARIANTS[variant]
-    workspace = shutil.copytree(reference.workspace, tmp_path / "run")
-    expected = history(Launching(reference.data_root, workspace), phase, 2)
-    other = Launching(reference.data_root, workspace, processes)
-    measured = history(other, phase, 3, **changes)
+    expected = history(reference, phase)
+    measured = history(replace(reference, processes=processes), phase, **changes)
     assert len(measured) == len(expected)
     for got, wanted in zip(measured, expected, strict=True):
         assert got == pytest.approx(wanted, rel=TOLERANCE, abs=1e-5)
 
 
-def test_a_phase_with_dropout_repeats_itself(reference: Launching, tmp_path: Path) -> None:
-    workspace = shutil.copytree(reference.workspace, tmp_path / "run")
-    launching = Launching(reference.data_root, workspace)
+def test_a_phase_with_dropout_repeats_itself(reference: Launching) -> None:
     changes = {"rewardModel": {"dropout": 0.3}}
-    first = history(launching, Phase.REWARD_MODEL, 2, **changes)
-    assert first == history(launching, Phase.REWARD_MODEL, 3, **changes)
-    assert first != history(launching, Phase.REWARD_MODEL, 4)
+    first = history(reference, Phase.REWARD_MODEL, **changes)
+    assert first == history(reference, Phase.REWARD_MODEL, **changes)
+    assert first != history(reference, Phase.REWARD_MODEL)
 
 
-def test_a_reward_model_of_its_own_trains_and_judges(reference: Launching, tmp_path: Path) -> None:
-    workspace = shutil.copytree(reference.workspace, tmp_path / "run")
-    launching = Launching(reference.data_root, workspace)
+def test_a_reward_model_of_its_own_trains_and_judges(reference: Launching) -> None:
+    launching = reference.beside(Phase.REWARD_MODEL)
     changes = {"rewardModel": {"model": {"source": "wide"}}}
     config = training_config(**changes)
     for phase in (Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION):
-        end = launching.run(phase, config, attempt=2)
+        end = launching.run(phase, config)
         assert end.code == 0, end.output[-3000:]
 
 
-def test_early_stopping_ends_training_and_keeps_the_best_weights(
-    reference: Launching, tmp_path: Path
-) -> None:
-    workspace = shutil.copytree(reference.workspace, tmp_path / "run")
-    launching = Launching(reference.data_root, workspace)
+def test_early_stopping_ends_training_and_keeps_the_best_weights(reference: Launching) -> None:
     changes = {
         "rewardModel": {
             "learningRate": 1e-9,
             "earlyStopping": {"validateEverySteps": 1, "patience": 2},
         }
     }
-    end = launching.run(Phase.REWARD_MODEL, training_config(**changes), attempt=2)
+    launching = reference.beside(Phase.REWARD_MODEL)
+    end = launching.run(Phase.REWARD_MODEL, training_config(**changes))
     assert end.code == 0, end.output[-3000:]
     assert end.history[-1]["step"] == 2
     assert end.history[-1]["event"].startswith("early stop")

@@ -37,7 +37,7 @@ def test_running_phase_serves_the_contracts_metrics_and_its_history(
     trained: tuple[Launching, dict[Phase, Ended]],
 ) -> None:
     config = training_config(ppo={"totalEpisodes": 16 * 10_000})
-    launcher, paths = trained[0].start(Phase.PPO, config, attempt=400)
+    launcher, paths = trained[0].beside(Phase.PPO).start(Phase.PPO, config)
     try:
         address = wait_for_step(paths, 3)
         families = list(text_string_to_metric_families(fetch(f"{address}/metrics")))

@@ -84,7 +84,7 @@ def test_completed_phases_exit_0_with_a_model_and_a_history(trained: Trained) ->
 
 def test_guard_stop_exits_10_and_exports_the_certified_policy(trained: Trained) -> None:
     launching, ended = trained
-    end = launching.run(Phase.PPO, training_config(**BREACH), attempt=10)
+    end = launching.beside(Phase.PPO).run(Phase.PPO, training_config(**BREACH))
     result = end.result
     assert end.code == 10, end.output[-3000:]
     assert result.outcome is Outcome.STOPPED
@@ -129,7 +129,7 @@ def test_failed_gate_exits_11(
     trained: Trained, phase: Phase, changes: dict[str, Any], reason: str, named: str
 ) -> None:
     launching, _ = trained
-    end = launching.run(phase, training_config(**changes), attempt=11)
+    end = launching.beside(phase).run(phase, training_config(**changes))
     assert end.code == 11, end.output[-3000:]
     assert end.result.outcome is Outcome.GATE_FAILED
     assert end.result.reason == reason
@@ -154,7 +154,7 @@ def test_invalid_input_exits_20_and_names_the_place(
     trained: Trained, phase: Phase, changes: dict[str, Any], place: str
 ) -> None:
     launching, _ = trained
-    end = launching.run(phase, training_config(**changes), attempt=20)
+    end = launching.beside(phase).run(phase, training_config(**changes))
     assert end.code == 20, end.output[-3000:]
     assert end.result.outcome is Outcome.INVALID
     assert place in end.result.message
@@ -194,21 +194,21 @@ def test_allocator_limit_exits_21_and_says_what_to_change(trained: Trained, tmp_
 
 
 @pytest.mark.parametrize(
-    ("phase", "loss", "attempt"),
+    ("phase", "loss"),
     [
-        (Phase.SFT, "sft:cross_entropy", 30),
-        (Phase.REWARD_MODEL, "reward_model:bradley_terry", 30),
-        (Phase.PPO, "ppo_update:policy_loss", 30),
-        (Phase.PPO, "ppo_update:value_loss", 31),
+        (Phase.SFT, "sft:cross_entropy"),
+        (Phase.REWARD_MODEL, "reward_model:bradley_terry"),
+        (Phase.PPO, "ppo_update:policy_loss"),
+        (Phase.PPO, "ppo_update:value_loss"),
     ],
 )
 def test_nan_in_a_loss_exits_30(
-    trained: Trained, phase: Phase, loss: str, attempt: int, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, phase: Phase, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SICK_LOSS", f"rlhf_trainer.phases.{loss}")
     monkeypatch.setenv("PYTHONPATH", f"{HERE}:{os.environ.get('PYTHONPATH', '')}")
-    launching = replace(trained[0], program=("-c", SICK_LAUNCHER))
-    end = launching.run(phase, training_config(), attempt=attempt)
+    launching = replace(trained[0].beside(phase), program=("-c", SICK_LAUNCHER))
+    end = launching.run(phase, training_config())
     assert end.code == 30, end.output[-3000:]
     assert end.result.outcome is Outcome.DIVERGED
     assert re.search(r"loss=nan at step \d", end.result.message)
@@ -217,7 +217,8 @@ def test_nan_in_a_loss_exits_30(
 def test_nan_in_a_reward_exits_30(trained: Trained, tmp_path: Path) -> None:
     launching, ended = trained
     sick = poison(ended[Phase.SFT].paths.model, tmp_path / "sick")
-    end = launching.run(Phase.PPO, training_config(sft={"from": {"path": str(sick)}}), attempt=31)
+    config = training_config(sft={"from": {"path": str(sick)}})
+    end = launching.beside(Phase.PPO).run(Phase.PPO, config)
     assert end.code == 30, end.output[-3000:]
     assert end.result.outcome is Outcome.DIVERGED
     assert "nan" in end.result.message.lower()
@@ -225,7 +226,7 @@ def test_nan_in_a_reward_exits_30(trained: Trained, tmp_path: Path) -> None:
 
 def test_sigterm_exits_143_at_a_step_boundary(trained: Trained) -> None:
     launching, _ = trained
-    launcher, paths = launching.start(Phase.SFT, training_config(**ENDLESS), attempt=143)
+    launcher, paths = launching.beside(Phase.SFT).start(Phase.SFT, training_config(**ENDLESS))
     wait_until(lambda: has_history(paths), "first step")
     launcher.send_signal(signal.SIGTERM)
     output, _ = launcher.communicate()
@@ -237,7 +238,7 @@ def test_sigterm_exits_143_at_a_step_boundary(trained: Trained) -> None:
 
 def test_killed_rank_is_a_crash_with_its_signal(trained: Trained) -> None:
     launching, _ = trained
-    launcher, paths = launching.start(Phase.SFT, training_config(**ENDLESS), attempt=137)
+    launcher, paths = launching.beside(Phase.SFT).start(Phase.SFT, training_config(**ENDLESS))
     wait_until(lambda: has_history(paths), "first step")
     os.kill(ranks_of(launcher)[-1], signal.SIGKILL)
     output, _ = launcher.communicate()

@@ -1,6 +1,7 @@
 """What the phases compute and leave behind, on the toy run, by 1 and 2 ranks."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,18 @@ from rlhf_trainer.contract import Phase
 from rlhf_trainer.data.prepared import PreparedData
 
 Trained = tuple[Launching, dict[Phase, Ended]]
-ATTEMPTS = iter(range(200, 300))
 
 
 def run(trained: Trained, phase: Phase, **changes: Any) -> Ended:
-    end = trained[0].run(phase, training_config(**changes), attempt=next(ATTEMPTS))
+    end = trained[0].beside(phase).run(phase, training_config(**changes))
     assert end.code == 0, end.output[-3000:]
     return end
+
+
+def after(trained: Trained, end: Ended) -> Launching:
+    """Return a workspace in which PPO has ended so."""
+    there = replace(trained[0], workspace=end.paths.root.parents[2])
+    return there.beside(Phase.EVALUATION)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +172,8 @@ def test_guard_actions_short_of_a_stop_let_training_go_on(trained: Trained, acti
 
 def test_evaluation_compares_and_leaves_samples(trained: Trained, ppo: Ended) -> None:
     assert ppo.code == 0
-    end = run(trained, Phase.EVALUATION)
+    end = after(trained, ppo).run(Phase.EVALUATION, training_config())
+    assert end.code == 0, end.output[-3000:]
     metrics = end.result.metrics
     assert 0 <= metrics["winRateLow"] <= metrics["winRate"] <= metrics["winRateHigh"] <= 1
     samples = [json.loads(line) for line in end.paths.samples.read_text("utf-8").splitlines()]
@@ -177,7 +184,7 @@ def test_evaluation_compares_and_leaves_samples(trained: Trained, ppo: Ended) ->
 def test_win_rate_gate_exits_11(trained: Trained, ppo: Ended) -> None:
     assert ppo.code == 0
     config = training_config(evaluation={"minimumWinRate": 1.0})
-    end = trained[0].run(Phase.EVALUATION, config, attempt=next(ATTEMPTS))
+    end = after(trained, ppo).run(Phase.EVALUATION, config)
     assert end.code == 11, end.output[-3000:]
     assert end.result.reason == "WinRateTooLow"
     assert end.result.metrics["winRate"] < 1

@@ -1,6 +1,6 @@
 """What trainer and caller rely on: phases, outcomes, workspace, metrics. Imports no torch."""
 
-from rlhf_trainer.contract.history import HistoryRecord, Progress
+from rlhf_trainer.contract.history import HistoryRecord, Progress, ResumedFrom
 from rlhf_trainer.contract.layout import AttemptPaths, Workspace
 from rlhf_trainer.contract.metrics import METRICS, METRICS_BY_NAME, Metric, MetricKind
 from rlhf_trainer.contract.outcomes import Outcome, Result, combine
@@ -17,6 +17,7 @@ __all__ = [
     "Phase",
     "Progress",
     "Result",
+    "ResumedFrom",
     "Workspace",
     "combine",
 ]

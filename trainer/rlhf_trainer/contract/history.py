@@ -29,6 +29,19 @@ class HistoryRecord(BaseModel):
     """What people should see at this step, such as a guard's verdict."""
 
 
+class ResumedFrom(BaseModel):
+    """What an attempt went on from: `resumed-from.json`, written once at its start."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
+
+    attempt: int | None = None
+    """The earlier attempt that wrote the checkpoint; None where the phase began anew."""
+    step: int = 0
+    """Completed updates of the checkpoint."""
+
+
 class Progress(BaseModel):
     """How far a phase has come: `progress.json`."""
 

@@ -31,6 +31,11 @@ class AttemptPaths:
         return self.checkpoints / f"step-{step}"
 
     @property
+    def resumed_from(self) -> Path:
+        """JSON that names the checkpoint which this attempt went on from."""
+        return self.root / "resumed-from.json"
+
+    @property
     def certified(self) -> Path:
         """JSON that names the newest certified checkpoint (PPO)."""
         return self.root / "certified.json"

@@ -43,6 +43,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("step", _G, "Completed updates."),
     Metric("total_steps", _G, "Updates at which the phase ends if nothing stops it."),
+    Metric("checkpoint_step", _G, "Newest complete checkpoint."),
     Metric("certified_step", _G, "Newest step whose policy was measured inside the KL limit."),
     Metric("heartbeat", _C, "Micro-batches worked through; a number that stands still is a hang."),
     Metric(

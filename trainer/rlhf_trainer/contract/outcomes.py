@@ -103,6 +103,8 @@ class Result(BaseModel):
     """CamelCase cause of a stop or failed gate, such as KLLimitExceeded."""
     step: int = 0
     """Completed updates."""
+    checkpoint_step: int | None = None
+    """Newest complete checkpoint: an attempt that brought one got further."""
     certified_step: int | None = None
     """Newest step whose policy was measured inside the KL limit (PPO)."""
     model_path: str | None = None

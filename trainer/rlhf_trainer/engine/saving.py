@@ -1,48 +1,62 @@
-"""Models on disk, as plain transformers reads them, with a manifest that tells whole from torn."""
+"""Models and checkpoints on disk, each with a manifest that tells whole from torn."""
 
-import hashlib
-import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from rlhf_trainer.files import write_folder
-
-MANIFEST = "manifest.json"
+from rlhf_trainer.engine.manifest import MANIFEST, entries, files_of, write_manifest
+from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.files import put_in_place, sync, write_folder
 
 
 def save_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
     """Write a model and its tokenizer, safetensors only; a reader never sees half of it."""
 
     def write(target: Path) -> None:
-        model.save_pretrained(target)
-        shutil.copytree(tokenizer, target, dirs_exist_ok=True)
-        _write_manifest(target)
+        add_model(model, tokenizer, target)
+        write_manifest(target, entries(target, files_of(target)))
 
     write_folder(folder, write)
 
 
-def copy_model(source: Path, folder: Path) -> None:
-    """Copy a saved model; a reader never sees half of it."""
+def add_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
+    """Write a model and its tokenizer into a folder that others make whole."""
+    model.save_pretrained(folder)
+    shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+
+
+def copy_model(source: Path, folder: Path, *, ignore: Sequence[str] = ()) -> None:
+    """Copy a saved model, without what a checkpoint has besides; a reader never sees half of it."""
 
     def write(target: Path) -> None:
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=lambda *_: [MANIFEST])
-        _write_manifest(target)
+        left_out = shutil.ignore_patterns(MANIFEST, *ignore)
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=left_out)
+        write_manifest(target, entries(target, files_of(target)))
 
     write_folder(folder, write)
 
 
-def _write_manifest(folder: Path) -> None:
-    """List size and checksum of every file in `folder`."""
-    manifest = {
-        str(path.relative_to(folder)): {"sizeBytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+def write_together(folder: Path, ranks: Ranks, write: Callable[[Path], object]) -> None:
+    """Let every rank write its part of `folder`, which is there whole or not at all.
 
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    `write` gets a folder that all ranks share. Each waits for the disk to have all files, since
+    only the node that wrote one can; checksums are shared out.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    if ranks.is_main:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    ranks.barrier()
+    write(temporary)
+    ranks.barrier()
+    files = files_of(temporary)
+    for path in files:
+        sync(path)
+    share = entries(temporary, files[ranks.rank :: ranks.world_size])
+    listed = {name: entry for part in ranks.gather(share) for name, entry in part.items()}
+    if ranks.is_main:
+        write_manifest(temporary, listed)
+        put_in_place(temporary, folder)
+    ranks.barrier()

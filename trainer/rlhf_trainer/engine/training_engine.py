@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import deepspeed
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from rlhf_trainer.config.base import OptimizerConfig
 from rlhf_trainer.config.deepspeed import DeepSpeedConfig
 from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.engine.safe_loading import SafeCheckpointEngine
+from rlhf_trainer.errors import PhaseError
 
 SHARDED_PARAMETERS = 3
 """ZeRO stage from which parameters are sharded too."""
@@ -54,6 +57,7 @@ class TrainingEngine:
             ),
             dist_init_required=False,
         )
+        self._engine.checkpoint_engine = SafeCheckpointEngine()
 
     @property
     def module(self) -> nn.Module:
@@ -69,6 +73,22 @@ class TrainingEngine:
     def __call__(self, *args: object) -> Any:  # noqa: ANN401 - whatever the module returns
         """Run the module's forward pass through the engine."""
         return self._engine(*args)
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of module and optimiser; all ranks enter together."""
+        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Read back what as many ranks have saved; all ranks enter together.
+
+        Files are read as data: what is no tensor or plain value in them is refused.
+
+        Raises:
+            PhaseError: the folder holds no such checkpoint.
+        """
+        loaded, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        if loaded is None:
+            raise PhaseError(f"{folder}: holds no checkpoint; remove it", reason="NoCheckpoint")
 
     def train(self, mode: bool = True) -> None:  # noqa: FBT001, FBT002 - as torch's
         """Switch dropout and the like on or off."""

@@ -12,9 +12,8 @@ from rlhf_trainer.algorithms.kl import AdaptiveKLController
 from rlhf_trainer.algorithms.schedule import learning_rate_factor
 from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
-from rlhf_trainer.engine.checkpoints import Checkpoints
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import copy_model, save_model
+from rlhf_trainer.engine.saving import add_model, copy_model
 from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
@@ -22,6 +21,7 @@ from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.ppo_collect import StepMeasurement, collect
 from rlhf_trainer.phases.ppo_networks import Networks
 from rlhf_trainer.phases.ppo_update import Updater, learning_targets
+from rlhf_trainer.phases.recovery import NOT_THE_MODEL, PhaseState, Recovery
 from rlhf_trainer.phases.supervised import require_finite
 from rlhf_trainer.phases.text import load_tokenizer
 from rlhf_trainer.rollout.experience import Experience
@@ -37,6 +37,15 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
         return ppo.run()
     except DivergedError as error:
         raise DivergedError(error.message, reason=error.reason, facts=ppo.facts()) from error
+
+
+class PPOState(PhaseState):
+    """What PPO has to know to go on."""
+
+    stream: dict[str, int]
+    guard: GuardState
+    kl_coefficient: float
+    learning_rate_scale: float
 
 
 class _PPO:
@@ -61,10 +70,12 @@ class _PPO:
         )
         self.comparison = Comparison(context, ranks, self.networks.scorer, self.tokenizer)
         self.rules, self.guard = GuardRules.from_config(self.config), GuardState()
-        self.checkpoints = Checkpoints(context.paths, self.config.checkpoint.keep_last)
+        self.recovery = Recovery(context, ranks, self.networks.engines())
+        self.checkpoints = self.recovery.checkpoints
         self.kl_coefficient = self.settings.kl.coefficient
         self.learning_rate_scale = 1.0
         self.step = 0
+        self._resume()
 
     def run(self) -> PhaseReport:
         """Collect, ask the guard, learn; once more without learning; export."""
@@ -81,12 +92,9 @@ class _PPO:
                 break
             self._learn(experience)
             self._adapt_kl_coefficient(measured.kl_nats)
+            self.telemetry.finish_step(self.step, event=verdict.message)
             self.step += 1
             self._checkpoint()
-            self.telemetry.finish_step(self.step - 1, event=verdict.message)
-            if self.step < num_steps:
-                preempted = self.ranks.any(self.context.preemption.requested)
-                self.context.stop_if_preempted(any_rank=preempted, facts=self.facts())
         return self._finish(measured, verdict)
 
     def _collect(self) -> Experience:
@@ -122,7 +130,7 @@ class _PPO:
             self.telemetry.increment("guard_breaches", **labels)
             self.telemetry.note(breach.message)
         if verdict.within_limit:
-            self.checkpoints.certify(self.step, writes=self.ranks.is_main)
+            self.checkpoints.certify(self.step)
         self.telemetry.set("certified_step", self.checkpoints.certified_step)
         if verdict.action is Action.REDUCE_LEARNING_RATE:
             self.learning_rate_scale *= REDUCED_LEARNING_RATE
@@ -160,16 +168,35 @@ class _PPO:
             case _:
                 assert_never(kl.controller)
 
-    def _checkpoint(self) -> None:
-        is_due = self.step % self.config.checkpoint.every_steps == 0
-        if not is_due and self.step != self.settings.total_steps:
+    def _resume(self) -> None:
+        state = self.recovery.resume(PPOState)
+        if state is None:
             return
-        with self.telemetry.stage("checkpoint"), self.networks.policy_engine.gathered():
-            self.checkpoints.write(self.step, self._save_policy, writes=self.ranks.is_main)
-        self.ranks.barrier()
+        self.step = state.step
+        self.stream.restore(state.stream)
+        self.guard = state.guard
+        self.kl_coefficient = state.kl_coefficient
+        self.learning_rate_scale = state.learning_rate_scale
 
-    def _save_policy(self, folder: Path) -> None:
-        save_model(self.networks.policy.lm, self.context.prepared().tokenizer, folder)
+    def _checkpoint(self) -> None:
+        state = PPOState(
+            step=self.step,
+            certified_step=self.checkpoints.certified_step,
+            stream=self.stream.state(),
+            guard=self.guard,
+            kl_coefficient=self.kl_coefficient,
+            learning_rate_scale=self.learning_rate_scale,
+        )
+        if self.step == self.settings.total_steps:
+            self.recovery.save(state, self._add_policy)
+        else:
+            self.recovery.at_boundary(state, self.facts(), self._add_policy)
+
+    def _add_policy(self, folder: Path) -> None:
+        """Add the policy as plain transformers reads it: what a stop from outside leaves to use."""
+        with self.networks.policy_engine.gathered():
+            if self.ranks.is_main:
+                add_model(self.networks.policy.lm, self.context.prepared().tokenizer, folder)
 
     def _evaluate(self) -> None:
         every = self.config.evaluation.every_steps
@@ -196,7 +223,7 @@ class _PPO:
         """Export the policy of a checkpoint; step 0 is the SFT model."""
         source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
         if self.ranks.is_main:
-            copy_model(source, self.context.paths.model)
+            copy_model(source, self.context.paths.model, ignore=NOT_THE_MODEL)
         self.ranks.barrier()
 
     def facts(

@@ -63,6 +63,13 @@ class Networks:
         }
         self._heartbeat = context.telemetry.heartbeat
 
+    def engines(self) -> dict[str, TrainingEngine]:
+        """Return what is trained, by name."""
+        engines = {"policy": self.policy_engine}
+        if self.critic_engine is not None:
+            engines["critic"] = self.critic_engine
+        return engines
+
     @contextmanager
     def sampler(self) -> Iterator[TransformersSampler]:
         """Lend a sampler of the current policy.

@@ -6,8 +6,10 @@ with unit spread.
 """
 
 import gc
+import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -21,13 +23,14 @@ from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import Pairs, PairTokens
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import save_model
+from rlhf_trainer.engine.saving import copy_model, save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
 from rlhf_trainer.models.batch import collate, ended
 from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.recovery import PhaseState, Recovery
 from rlhf_trainer.phases.supervised import (
     SupervisedUpdater,
     UpdateStats,
@@ -38,6 +41,10 @@ from rlhf_trainer.rollout.scoring import Scorer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+BEST = "best"
+"""Folder of a checkpoint that holds the exported best weights."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,20 @@ class Validation:
     """Expected calibration error of P(chosen) = sigmoid(margin)."""
 
 
+class RewardModelState(PhaseState):
+    """What the reward model's training has to know to go on."""
+
+    stream: dict[str, int]
+    best_step: int
+    best: Validation
+    stale: int = 0
+    """Validations without a new best accuracy."""
+
+    def after(self, stream: dict[str, int]) -> Self:
+        """Return the state after one more update."""
+        return self.model_copy(update={"step": self.step + 1, "stream": stream})
+
+
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the reward model, export its best weights, and hold it against its gate."""
     settings = context.config.reward_model
@@ -64,7 +85,8 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     groups = [ParameterGroup(list(network.parameters()), settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
     training = _Training(context, ranks, engine, network)
-    best_step, best = training.run(prepared.pairs(), prepared.held_out_pairs())
+    state = training.run(prepared.pairs(), prepared.held_out_pairs())
+    best_step, best = state.best_step, state.best
     del engine, network, training
     gc.collect()  # DeepSpeed's engines are cyclic, and the model is loaded again
 
@@ -114,8 +136,8 @@ class _Training:
         self._engine = engine
         self._network = network
 
-    def run(self, train: Pairs, held_out: Pairs) -> tuple[int, Validation]:
-        """Train; return the step and validation of the best weights, which are exported."""
+    def run(self, train: Pairs, held_out: Pairs) -> "RewardModelState":
+        """Train; return how it stands at the end. The best weights are exported."""
         settings, telemetry = self._context.config.reward_model, self._context.telemetry
         num_steps = total_steps(
             len(train), settings.batch_size, settings.epochs, settings.maximum_steps
@@ -123,29 +145,50 @@ class _Training:
         updater = SupervisedUpdater(self._engine, settings, self._ranks, telemetry, num_steps)
         stream = BatchStream(len(train), settings.batch_size, seed=self._context.config.seed)
         telemetry.set("total_steps", num_steps)
-        best_step, best, stale = 0, self._validate(held_out), 0
-        self._export()
-        telemetry.finish_step(0)
-        for step in range(num_steps):
+        recovery = Recovery(self._context, self._ranks, {"reward-model": self._engine})
+        state = recovery.resume(RewardModelState)
+        if state is None:
+            best = self._validate(held_out)
+            state = RewardModelState(step=0, stream=stream.state(), best_step=0, best=best)
+            self._export()
+            telemetry.finish_step(0)
+        else:
+            self._restore_best(state.step)
+        stream.restore(state.stream)
+        while state.step < num_steps and state.stale < settings.early_stopping.patience:
             with telemetry.stage("update"):
-                stats = self._update(updater, step, [train[row] for row in stream.next_batch()])
+                pairs = [train[row] for row in stream.next_batch()]
+                stats = self._update(updater, state.step, pairs)
             telemetry.set("loss", stats.loss, name="reward")
-            last = step + 1 == num_steps
-            if (step + 1) % settings.early_stopping.validate_every_steps == 0 or last:
-                with telemetry.stage("validation"):
-                    current = self._validate(held_out)
-                if current.accuracy > best.accuracy:
-                    best_step, best, stale = step + 1, current, 0
-                    self._export()
-                else:
-                    stale += 1
-            stopping = stale >= settings.early_stopping.patience
-            telemetry.finish_step(step + 1, "early stop: no new best accuracy" if stopping else "")
-            if stopping or last:
-                break
-            preempted = self._ranks.any(self._context.preemption.requested)
-            self._context.stop_if_preempted(any_rank=preempted, facts=Facts(step=step + 1))
-        return best_step, best
+            state = state.after(stream.state())
+            if state.step % settings.early_stopping.validate_every_steps == 0 or (
+                state.step == num_steps
+            ):
+                state = self._compared(state, held_out)
+            stopping = state.stale >= settings.early_stopping.patience
+            event = "early stop: no new best accuracy" if stopping else ""
+            telemetry.finish_step(state.step, event)
+            if state.step < num_steps and not stopping:
+                recovery.at_boundary(state, Facts(step=state.step), self._add_best)
+        return state
+
+    def _compared(self, state: "RewardModelState", held_out: Pairs) -> "RewardModelState":
+        """Hold the weights against the best so far; export them if they are better."""
+        with self._context.telemetry.stage("validation"):
+            current = self._validate(held_out)
+        if current.accuracy <= state.best.accuracy:
+            return state.model_copy(update={"stale": state.stale + 1})
+        self._export()
+        return state.model_copy(update={"best_step": state.step, "best": current, "stale": 0})
+
+    def _restore_best(self, step: int) -> None:
+        if self._ranks.is_main:
+            copy_model(self._context.paths.checkpoint(step) / BEST, self._context.paths.model)
+        self._ranks.barrier()
+
+    def _add_best(self, folder: Path) -> None:
+        if self._ranks.is_main:
+            shutil.copytree(self._context.paths.model, folder / BEST)
 
     def _update(
         self, updater: SupervisedUpdater, step: int, pairs: list[PairTokens]

@@ -10,6 +10,7 @@ import torch
 
 from rlhf_trainer.contract import Outcome, Phase, Result
 from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.engine.lineage import complete_steps
 from rlhf_trainer.errors import Facts, PhaseError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 
@@ -73,6 +74,7 @@ def _result(
         message=message,
         reason=reason,
         step=facts.step,
+        checkpoint_step=max(complete_steps(context.paths), default=None),
         certified_step=facts.certified_step,
         model_path=str(facts.model_path.relative_to(root)) if facts.model_path else None,
         metrics=dict(facts.metrics),

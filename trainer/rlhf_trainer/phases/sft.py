@@ -17,6 +17,7 @@ from rlhf_trainer.models.batch import collate
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.recovery import PhaseState, Recovery
 from rlhf_trainer.phases.supervised import (
     SupervisedUpdater,
     UpdateStats,
@@ -28,48 +29,89 @@ TEMPERATURE = 1.0
 """Demonstrations are learned at temperature 1, whatever PPO samples with."""
 
 
+class SFTState(PhaseState):
+    """What SFT has to know to go on. Losses in nats per response token."""
+
+    stream: dict[str, int]
+    loss: float | None = None
+    validation_loss: float
+    initial_validation_loss: float
+
+
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the SFT model and export it."""
     config, sft = context.config, context.config.sft
-    prepared = context.prepared()
-    train, held_out = prepared.demonstrations(), prepared.held_out_demonstrations()
+    train = context.prepared().demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
     policy = Policy(lm, temperature=TEMPERATURE)
     groups = [ParameterGroup(list(policy.parameters()), sft.learning_rate)]
     engine = TrainingEngine(policy, groups, sft, config.deepspeed, ranks)
     num_steps = total_steps(len(train), sft.batch_size, sft.epochs, sft.maximum_steps)
-    updater = SupervisedUpdater(engine, sft, ranks, context.telemetry, num_steps)
-    stream = BatchStream(len(train), sft.batch_size, seed=config.seed)
-
     context.telemetry.set("total_steps", num_steps)
-    validation = _validation_loss(engine, held_out, context, ranks)
-    initial_validation = validation
-    context.telemetry.finish_step(0)
-    for step in range(num_steps):
-        engine.train()
-        with context.telemetry.stage("update"):
-            stats = _update(updater, step, train, stream.next_batch().tolist(), engine, ranks)
-        context.telemetry.set("loss", stats.loss, name="sft")
-        if (step + 1) % sft.validate_every_steps == 0 or step + 1 == num_steps:
-            with context.telemetry.stage("validation"):
-                validation = _validation_loss(engine, held_out, context, ranks)
-        context.telemetry.finish_step(step + 1)
-        if step + 1 < num_steps:
-            preempted = ranks.any(context.preemption.requested)
-            context.stop_if_preempted(any_rank=preempted, facts=Facts(step=step + 1))
+    recovery = Recovery(context, ranks, {"policy": engine})
+
+    state = _train(context, ranks, engine, recovery, train, num_steps)
+    assert state.loss is not None  # noqa: S101 - a phase has at least one step
 
     _export(engine, policy, context, ranks)
     return PhaseReport(
         f"learned {len(train)} demonstrations in {num_steps} steps: validation loss "
-        f"{initial_validation:.3f} -> {validation:.3f} nats per token",
+        f"{state.initial_validation_loss:.3f} -> {state.validation_loss:.3f} nats per token",
         {
-            "validationLossNatsPerToken": validation,
-            "initialValidationLossNatsPerToken": initial_validation,
-            "lossNatsPerToken": stats.loss,
+            "validationLossNatsPerToken": state.validation_loss,
+            "initialValidationLossNatsPerToken": state.initial_validation_loss,
+            "lossNatsPerToken": state.loss,
         },
         step=num_steps,
         model_path=context.paths.model,
     )
+
+
+def _train(
+    context: PhaseContext,
+    ranks: Ranks,
+    engine: TrainingEngine,
+    recovery: Recovery,
+    train: Demonstrations,
+    num_steps: int,
+) -> SFTState:
+    """Take all updates that are left; return how it stands after the last one."""
+    sft, telemetry = context.config.sft, context.telemetry
+    held_out = context.prepared().held_out_demonstrations()
+    updater = SupervisedUpdater(engine, sft, ranks, telemetry, num_steps)
+    stream = BatchStream(len(train), sft.batch_size, seed=context.config.seed)
+    state = recovery.resume(SFTState)
+    if state is None:
+        initial = _validation_loss(engine, held_out, context, ranks)
+        state = SFTState(
+            step=0,
+            stream=stream.state(),
+            validation_loss=initial,
+            initial_validation_loss=initial,
+        )
+        telemetry.finish_step(0)
+    stream.restore(state.stream)
+    while state.step < num_steps:
+        engine.train()
+        rows = stream.next_batch().tolist()
+        with telemetry.stage("update"):
+            stats = _update(updater, state.step, train, rows, engine, ranks)
+        telemetry.set("loss", stats.loss, name="sft")
+        step, validation = state.step + 1, state.validation_loss
+        if step % sft.validate_every_steps == 0 or step == num_steps:
+            with telemetry.stage("validation"):
+                validation = _validation_loss(engine, held_out, context, ranks)
+        telemetry.finish_step(step)
+        state = SFTState(
+            step=step,
+            stream=stream.state(),
+            loss=stats.loss,
+            validation_loss=validation,
+            initial_validation_loss=state.initial_validation_loss,
+        )
+        if step < num_steps:
+            recovery.at_boundary(state, Facts(step=step))
+    return state
 
 
 def _update(

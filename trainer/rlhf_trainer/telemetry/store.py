@@ -18,7 +18,13 @@ Labels = tuple[str, ...]
 """Label values, in the order of the metric's label names."""
 
 _NOT_IN_HISTORY = frozenset(
-    {"step", "total_steps", "step_duration_seconds", "resident_memory_bytes"}
+    {
+        "step",
+        "total_steps",
+        "checkpoint_step",
+        "step_duration_seconds",
+        "resident_memory_bytes",
+    }
 )
 """What a record holds elsewhere, or what differs between two runs that computed the same."""
 

@@ -1,0 +1,57 @@
+"""What a folder must hold, file by file: it tells a whole one from a torn or a changed one."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+
+Entries = Mapping[str, Mapping[str, int | str]]
+"""Size and checksum by path below the folder."""
+
+
+def entries(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, int | str]]:
+    """Return what a manifest says about some files of `folder`."""
+    return {
+        str(path.relative_to(folder)): {"sizeBytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in files
+    }
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return every file of a folder but its manifest, in an order that all ranks share."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if path != folder / MANIFEST)
+
+
+def write_manifest(folder: Path, listed: Entries) -> None:
+    """Write the manifest of a folder."""
+    text = json.dumps(dict(sorted(listed.items())), indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def flaw(folder: Path) -> str | None:
+    """Say what is wrong with a folder that has been written with a manifest; None if nothing is."""
+    try:
+        listed: Entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "it has no manifest: it was never complete"
+    except (OSError, ValueError) as error:
+        return f"its manifest cannot be read: {error}"
+    for name, expected in listed.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["sizeBytes"]:
+                return f"{name} has {size} bytes and not {expected['sizeBytes']}"
+            if _sha256(path) != expected["sha256"]:
+                return f"{name} is not what was written: its checksum differs"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror or error}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
