@@ -9,9 +9,6 @@ SHOWN_CHARACTERS = 60
 RUN_AGAIN = "to run it again, use --fresh, or another --workspace"
 """What to do about a run that has ended: its workspace never runs it again."""
 
-RUN_AGAIN_ANYWHERE = f"{RUN_AGAIN}; in a cluster, create another run"
-"""The same, in what a status says: it does not know who reads it."""
-
 
 class _Unset:
     """Marks a field that has no value to show."""

@@ -17,6 +17,7 @@ VARYING = (
     (r"(Resource Version: +)\d+", r"\1<version>"),
     (r"(Gpu Seconds: +)\d+", r"\1<seconds>"),
     (r"(?m) +(\d+[smhd])+$", "  <age>"),
+    (r"(?m) +$", ""),
 )
 
 
@@ -37,7 +38,7 @@ def told(run: Run) -> str:
     text = text.replace(uid, "<uid>").replace(uid[:8], "<uid-8>")
     for pattern, word in VARYING:
         text = re.sub(pattern, word, text)
-    return text
+    return text.rstrip() + "\n"
 
 
 def assert_told(run: Run, name: str) -> None:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from rlhf_operator.api import AttemptKey, PhaseState, PhaseStatus, RLHFRun, RunOutcome, StoppedBy
 from rlhf_operator.cli.pace import in_words
+from rlhf_operator.errors import RUN_AGAIN
 from rlhf_trainer.contract import Phase, Workspace
 
 HEADLINE_COUNT = 5
@@ -74,6 +75,8 @@ def conclusion(run: RLHFRun, workspace: Workspace) -> Iterator[str]:
             key = AttemptKey(phase.iteration, phase.phase, phase.attempts)
             yield f"Log: {workspace.attempt(*key).log}"
     yield from _policy(run, workspace)
+    if status.outcome is not RunOutcome.COMPLETED:
+        yield f"{RUN_AGAIN[0].upper()}{RUN_AGAIN[1:]}."
 
 
 def _ends(run: RLHFRun) -> str:

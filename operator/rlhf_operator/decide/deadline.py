@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from rlhf_operator.api import RunOutcome, RunPolicy, RunStatus, StoppedBy, StopStatus
-from rlhf_operator.errors import RUN_AGAIN_ANYWHERE
 
 
 class Deadline(NamedTuple):
@@ -51,12 +50,12 @@ def _deadlines(status: RunStatus, policy: RunPolicy) -> Iterator[Deadline]:
             status.active_since + timedelta(seconds=run_seconds),
             "DeadlineExceeded",
             f"the run was not complete after {run_seconds} s; "
-            f"raise spec.runPolicy.activeDeadlineSeconds={run_seconds}; {RUN_AGAIN_ANYWHERE}",
+            f"raise spec.runPolicy.activeDeadlineSeconds={run_seconds}",
         )
     if due.active_since is not None and phase_seconds is not None:
         yield Deadline(
             due.active_since + timedelta(seconds=phase_seconds),
             "PhaseDeadlineExceeded",
             f"{due.phase} was not complete after {phase_seconds} s; "
-            f"raise spec.runPolicy.phaseDeadlineSeconds={phase_seconds}; {RUN_AGAIN_ANYWHERE}",
+            f"raise spec.runPolicy.phaseDeadlineSeconds={phase_seconds}",
         )

@@ -6,6 +6,8 @@ from rlhf_operator.api import RLHFRun, RunOutcome, RunStatus, StoppedBy
 from rlhf_operator.api.run_policy import KeepJobs
 from rlhf_trainer.contract import Phase
 
+AGAIN = "to run it again, create another run"
+
 _JOB_IS_KEPT = (RunOutcome.COMPLETED, RunOutcome.RETRIES_EXHAUSTED)
 
 
@@ -17,7 +19,9 @@ def told(run: RLHFRun, status: RunStatus) -> str:
     why = status.stop.message if status.stop else "every phase is complete"
     if not run.metadata.namespace:
         return why
-    parts = (why, _where(status), _policy(run, status), f"next: {_command(run, status)}")
+    again = "" if status.outcome is RunOutcome.COMPLETED else AGAIN
+    command = f"next: {_command(run, status)}"
+    parts = (why, _where(status), _policy(run, status), again, command)
     return "; ".join(part for part in parts if part)
 
 

@@ -17,7 +17,6 @@ from rlhf_operator.api import (
 )
 from rlhf_operator.decide.backoff import backoff
 from rlhf_operator.decide.outcome import TryAgain
-from rlhf_operator.errors import RUN_AGAIN_ANYWHERE
 
 
 def retried(
@@ -49,7 +48,7 @@ def exhausted(phase: PhaseStatus, policy: RunPolicy, now: datetime) -> StopStatu
         message=(
             f"{phase.phase} failed {phase.failures} times without a new checkpoint, "
             f"lastly {phase.last_failure}; read its log, "
-            f"or raise spec.runPolicy.backoffLimit={policy.backoff_limit}; {RUN_AGAIN_ANYWHERE}"
+            f"or raise spec.runPolicy.backoffLimit={policy.backoff_limit}"
         ),
         time=now,
         iteration=phase.iteration,

@@ -153,17 +153,18 @@ class Updater:
             micro_batches,
             lambda part: self._policy_loss(minibatch, part, local),
         )
+        critic_norm = 0.0
         if self._networks.critic_engine is not None:
             critic_norm = self._take_step(
                 self._networks.critic_engine,
                 micro_batches,
                 lambda part: self._critic_loss(minibatch, part, local),
             )
-            require_finite("critic's gradient norm", critic_norm, step + 1)
         policy, value, clipped, approx_kl = self._ranks.sums(local.values())
         require_finite("policy loss", policy, step + 1)
         require_finite("value loss", value, step + 1)
         require_finite("gradient norm", norm, step + 1)
+        require_finite("critic's gradient norm", critic_norm, step + 1)
         _add(
             sums,
             UpdateSums(minibatch.num_tokens, policy, value, clipped, approx_kl, 1, norm),

@@ -65,6 +65,7 @@ def test_conclusion_of_a_guard_s_stop_names_the_certified_policy(
         "demo was stopped by the guard, in PPO at step 7.",
         "Why: because",
         "Policy: /w/m (certified at step 5)",
+        "To run it again, use --fresh, or another --workspace.",
     ]
 
 

@@ -48,6 +48,7 @@ def test_stop_by_the_trainer_names_step_policy_claim_and_log(
     assert told(in_cluster(build_run()), status) == (
         "KL of 14 is over its limit of 12; PPO was at step 7; the policy, certified at step 6, is "
         "in demo-4c440fa5/iteration-1/ppo/attempt-1/model on claim demo-workspace; "
+        "to run it again, create another run; "
         "next: kubectl logs demo-i1-ppo-a1-master-0 -n research"
     )
 
@@ -58,6 +59,7 @@ def test_stop_from_outside_has_no_pod_to_ask(build_run: Build, noon: datetime) -
     )
     assert told(in_cluster(build_run()), status) == (
         "KL of 14 is over its limit of 12; PPO was at step 7; "
+        "to run it again, create another run; "
         "next: kubectl get events -n research --for rlhfrun/demo"
     )
 
