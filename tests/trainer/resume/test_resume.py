@@ -1,0 +1,37 @@
+"""Killed at any moment and by any means, a phase ends as if nothing had happened, bit for bit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from resuming import PHASES, Resuming
+
+from rlhf_trainer.contract import Phase
+
+POINTS = int(os.environ.get("RLHF_TEST_RESUME_POINTS", "2"))
+"""Per phase and shape; `make test-resume` asks for twenty per phase."""
+
+SEED = int(os.environ.get("RLHF_TEST_RESUME_SEED", "0"))
+SHAPES = {"1-rank-zero-0": (1, 0), "2-ranks-zero-2": (2, 2)}
+
+
+@pytest.fixture(scope="session", params=SHAPES.values(), ids=SHAPES)
+def resuming(
+    request: pytest.FixtureRequest, toy_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Resuming:
+    processes, zero_stage = request.param
+    made = Resuming(toy_data, tmp_path_factory.mktemp("resume"), processes, zero_stage)
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_phase_ends_as_if_nothing_had_happened(
+    resuming: Resuming, phase: Phase, say: Callable[[str], None]
+) -> None:
+    rows = [resuming.kill_and_resume(point) for point in resuming.points(phase, POINTS, SEED)]
+    for row in rows:
+        say(f"{resuming.whole.processes} rank(s)  {row}")
+    assert not [row for row in rows if row.differences]
+    assert {row.code for row in rows} != {0}
