@@ -5,7 +5,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rlhf_trainer.contract import Workspace
+from rlhf_trainer.contract import Result, Workspace
+from rlhf_trainer.errors import WorkspaceError
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.launch.orphan import die_with_parent
 from rlhf_trainer.telemetry.outcome import write_rank_outcome
@@ -27,22 +28,37 @@ def main(argv: Sequence[str]) -> int:
     preemption = Preemption()
     signal.signal(signal.SIGTERM, preemption.request)
     info = RunInfo(arguments.run_name, arguments.phase, arguments.iteration, arguments.attempt)
-    with Telemetry.open(
-        arguments.paths, info, port=arguments.metrics_port, is_main=rank == 0
-    ) as telemetry:
-        context = PhaseContext(
-            config=arguments.load_config(),
-            workspace=Workspace(arguments.workspace),
-            data_root=arguments.data_root,
-            phase=arguments.phase,
-            iteration=arguments.iteration,
-            attempt=arguments.attempt,
-            telemetry=telemetry,
-            preemption=preemption,
-        )
-        result = run_phase(context)
+    result = None
+    try:
+        with Telemetry.open(
+            arguments.paths, info, port=arguments.metrics_port, is_main=rank == 0
+        ) as telemetry:
+            context = PhaseContext(
+                config=arguments.load_config(),
+                workspace=Workspace(arguments.workspace),
+                data_root=arguments.data_root,
+                phase=arguments.phase,
+                iteration=arguments.iteration,
+                attempt=arguments.attempt,
+                telemetry=telemetry,
+                preemption=preemption,
+            )
+            result = run_phase(context)
+    except OSError as error:
+        # What telemetry could not write changes nothing about a phase that has ended.
+        result = result or _unwritable(arguments, error)
     write_rank_outcome(arguments.paths, rank, result)
     return result.outcome.exit_code
+
+
+def _unwritable(arguments: Arguments, error: OSError) -> Result:
+    failed = WorkspaceError(arguments.workspace, "the history", error)
+    return Result(
+        phase=arguments.phase,
+        outcome=failed.outcome,
+        message=failed.message,
+        reason=failed.reason,
+    )
 
 
 if __name__ == "__main__":

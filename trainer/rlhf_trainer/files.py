@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all; what stands in them others decide."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -7,19 +8,17 @@ from pathlib import Path
 
 from rlhf_trainer.errors import InvalidError
 
-WRITE_FAILURES = (
-    "No space left",
-    "Read-only file system",
-    "Disk quota exceeded",
-    "PytorchStreamWriter",
-    "I/O error",
-)
+WRITE_ERRNOS = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO})
+
+WRITE_FAILURES = ("os error 28", "os error 30", "os error 122", "PytorchStreamWriter")
 """How libraries that raise no OSError say that a file could not be written."""
 
 
 def is_write_failure(error: BaseException) -> bool:
     """Return whether the disk, and not the program, is the cause of an error."""
-    return isinstance(error, OSError) or any(sign in str(error) for sign in WRITE_FAILURES)
+    if isinstance(error, OSError):
+        return error.errno in WRITE_ERRNOS
+    return any(sign in str(error) for sign in WRITE_FAILURES)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

@@ -75,8 +75,10 @@ def _with_result(phase: PhaseStatus, result: Result | None) -> PhaseStatus:
     if result.outcome in (Outcome.PREEMPTED, Outcome.CRASHED):
         # It says little, and what was measured last still tells why the run ended.
         measured = storable(phase.metrics | measured)
+    checkpoints = (phase.checkpoint_step, result.checkpoint_step)
     return phase.evolve(
         step=result.step,
+        checkpoint_step=max((step for step in checkpoints if step is not None), default=None),
         certified_step=certified,
         metrics=measured or phase.metrics,
         model_path=result.model_path or phase.model_path,

@@ -9,6 +9,7 @@ from rlhf_trainer.contract import HistoryRecord
 from rlhf_trainer.contract.metrics import METRICS_BY_NAME, PREFIX
 
 HEARTBEAT = METRICS_BY_NAME["heartbeat"].series
+CHECKPOINT = METRICS_BY_NAME["checkpoint_step"].series
 
 _SAMPLE = re.compile(rf"({PREFIX}\w+) ([-+.\w]+)(?: -?\d+)?")
 """A sample without labels."""

@@ -7,7 +7,13 @@ import aiohttp
 from pydantic.alias_generators import to_camel
 
 from rlhf_operator.watchdog.fetching import fetch
-from rlhf_operator.watchdog.parsing import HEARTBEAT, parse_history, parse_metrics
+from rlhf_operator.watchdog.parsing import (
+    CHECKPOINT,
+    HEARTBEAT,
+    MAXIMUM_STEP,
+    parse_history,
+    parse_metrics,
+)
 from rlhf_trainer.contract import HistoryRecord
 
 METRICS_PORT = 8000
@@ -22,6 +28,7 @@ class Reading:
 
     heartbeat: int
     records: tuple[HistoryRecord, ...]
+    checkpoint_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,11 @@ class Reader:
                 break
             records += page
             since = page[-1].step
-        return Reading(int(samples[HEARTBEAT]), tuple(records))
+        return Reading(int(samples[HEARTBEAT]), tuple(records), _step(samples.get(CHECKPOINT)))
+
+
+def _step(value: float | None) -> int | None:
+    return int(value) if value is not None and 0 <= value <= MAXIMUM_STEP else None
 
 
 def shown_metrics(record: HistoryRecord) -> dict[str, float]:

@@ -69,6 +69,8 @@ class Readings:
             return
         known.failing_since = None
         changes: dict[str, object] = {"metrics_available": True, "heartbeat": reading.heartbeat}
+        if reading.checkpoint_step is not None:
+            changes["checkpoint_step"] = reading.checkpoint_step
         for record in reading.records:
             known.last_step = record.step
             value = record.values.get(KL)

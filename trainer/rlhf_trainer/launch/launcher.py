@@ -14,14 +14,18 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from rlhf_trainer.contract import AttemptPaths, Outcome, Progress, Result
-from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.errors import InvalidError, PhaseError, WorkspaceError
 from rlhf_trainer.launch.agent import AgentEnd, run_agent
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.launch.orphan import LAUNCHER_PID_VARIABLE, adopt_orphans, end_children
 from rlhf_trainer.launch.termination import Termination
 from rlhf_trainer.launch.topology import Topology
 from rlhf_trainer.launch.verdict import Circumstances, RankEnd, judge
-from rlhf_trainer.telemetry.outcome import write_result, write_termination_message
+from rlhf_trainer.telemetry.outcome import (
+    spare_rank_outcome,
+    write_result,
+    write_termination_message,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ def main(argv: Sequence[str], module: str = RANK_MODULE) -> int:
         return error.outcome.exit_code
     try:
         topology = _prepare(arguments)
-    except InvalidError as error:
+    except PhaseError as error:
         return _refuse(arguments, error)
     return _Launch(arguments, topology, module).run()
 
@@ -62,11 +66,13 @@ def _prepare(arguments: Arguments) -> Topology:
         problem = f"cannot be written ({error.strerror})"
         fix = "name a folder that this user may write to"
         raise InvalidError("workspace", arguments.workspace, problem, fix) from error
+    except OSError as error:
+        raise WorkspaceError(arguments.workspace, "the attempt's folder", error) from error
     arguments.load_config()
     return topology
 
 
-def _refuse(arguments: Arguments, error: InvalidError) -> int:
+def _refuse(arguments: Arguments, error: PhaseError) -> int:
     result = Result(
         phase=arguments.phase, outcome=error.outcome, message=error.message, reason=error.reason
     )
@@ -111,7 +117,8 @@ class _Launch:
             seconds = round(time.monotonic() - self._began, 3)
             result = result.model_copy(update={"duration_seconds": seconds})
         if self._topology.node_rank == 0:
-            write_result(paths, result)
+            with suppress(OSError):  # the termination message and the exit code say the same
+                write_result(paths, result)
         write_termination_message(result)
         level = logging.INFO if result.outcome is Outcome.COMPLETED else logging.ERROR
         logger.log(
@@ -146,8 +153,10 @@ class _Launch:
 
 def _written(paths: AttemptPaths) -> dict[int, Result]:
     results: dict[int, Result] = {}
-    for path in paths.root.glob("outcome-*.json"):
-        rank = path.stem.removeprefix("outcome-")
+    spare = spare_rank_outcome(0, os.getpid())
+    spares = spare.parent.glob(spare.name.replace("-0.json", "-*.json"))
+    for path in (*paths.root.glob("outcome-*.json"), *spares):
+        rank = path.stem.rpartition("-")[2]
         if rank.isdecimal():
             with suppress(OSError, ValidationError):  # as good as not written
                 results[int(rank)] = Result.from_json(path.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Writes how a rank, or a phase, ended. Which outcome it is, the phase and the launcher decide."""
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +16,21 @@ TERMINATION_LOG_VARIABLE = "RLHF_TERMINATION_LOG"
 
 
 def write_rank_outcome(paths: AttemptPaths, rank: int, result: Result) -> None:
-    """Write one rank's verdict, which its launcher reads once the rank has ended."""
-    write_text(paths.rank_outcome(rank), result.to_json() + "\n")
+    """Write one rank's verdict, which its launcher reads once the rank has ended.
+
+    Where the workspace takes nothing any more, which may be the verdict, it goes to this machine's
+    own temporary folder.
+    """
+    text = result.to_json() + "\n"
+    try:
+        write_text(paths.rank_outcome(rank), text)
+    except OSError:
+        write_text(spare_rank_outcome(rank, os.getppid()), text)
+
+
+def spare_rank_outcome(rank: int, launcher_pid: int) -> Path:
+    """Return where a rank's verdict lies if the workspace did not take it."""
+    return Path(tempfile.gettempdir()) / f"rlhf-outcome-{launcher_pid}-{rank}.json"
 
 
 def write_result(paths: AttemptPaths, result: Result) -> None:

@@ -57,3 +57,10 @@ def test_progress_of_another_attempt_is_unknown() -> None:
     assert readings.since(KEY, other, 7) == 7
     readings.forget(KEY)
     assert readings.since(KEY, ATTEMPT, None) == -1
+
+
+def test_checkpoint_that_was_read_stays_known() -> None:
+    readings = Readings()
+    readings.take(KEY, ATTEMPT, Reading(1, (), checkpoint_step=20), 1.0)
+    readings.take(KEY, ATTEMPT, Reading(2, ()), 2.0)
+    assert readings.progress(KEY, ATTEMPT, None).checkpoint_step == 20
