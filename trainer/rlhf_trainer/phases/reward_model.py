@@ -123,7 +123,7 @@ class _Training:
         updater = SupervisedUpdater(self._engine, settings, self._ranks, telemetry, num_steps)
         stream = BatchStream(len(train), settings.batch_size, seed=self._context.config.seed)
         telemetry.set("total_steps", num_steps)
-        best_step, best, stale = 0, self._validate(held_out), 0
+        best_step, best, stale = 0, self._validate(held_out, 0), 0
         self._export()
         telemetry.finish_step(0)
         for step in range(num_steps):
@@ -133,7 +133,7 @@ class _Training:
             last = step + 1 == num_steps
             if (step + 1) % settings.early_stopping.validate_every_steps == 0 or last:
                 with telemetry.stage("validation"):
-                    current = self._validate(held_out)
+                    current = self._validate(held_out, step + 1)
                 if current.accuracy > best.accuracy:
                     best_step, best, stale = step + 1, current, 0
                     self._export()
@@ -167,7 +167,7 @@ class _Training:
         return scores[: len(sequences)]
 
     @torch.no_grad()
-    def _validate(self, held_out: Pairs) -> Validation:
+    def _validate(self, held_out: Pairs, step: int) -> Validation:
         self._engine.train(mode=False)
         pairs = [held_out[row] for row in range(len(held_out))]
         plan = plan_step(
@@ -182,7 +182,7 @@ class _Training:
             margins += (scores[: len(rows)] - scores[len(rows) :]).tolist()
             self._context.telemetry.heartbeat()
         gathered = np.array([margin for part in self._ranks.gather(margins) for margin in part])
-        require_finite("validation margin", float(gathered.mean()), 0)
+        require_finite("validation margin", float(gathered.mean()), step)
         validation = Validation(
             float((gathered > 0).mean() + 0.5 * (gathered == 0).mean()),
             float(gathered.mean()),

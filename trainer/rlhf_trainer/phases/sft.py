@@ -42,7 +42,7 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     stream = BatchStream(len(train), sft.batch_size, seed=config.seed)
 
     context.telemetry.set("total_steps", num_steps)
-    validation = _validation_loss(engine, held_out, context, ranks)
+    validation = _validation_loss(engine, held_out, context, ranks, 0)
     initial_validation = validation
     context.telemetry.finish_step(0)
     for step in range(num_steps):
@@ -52,7 +52,7 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
         context.telemetry.set("loss", stats.loss, name="sft")
         if (step + 1) % sft.validate_every_steps == 0 or step + 1 == num_steps:
             with context.telemetry.stage("validation"):
-                validation = _validation_loss(engine, held_out, context, ranks)
+                validation = _validation_loss(engine, held_out, context, ranks, step + 1)
         context.telemetry.finish_step(step + 1)
         if step + 1 < num_steps:
             preempted = ranks.any(context.preemption.requested)
@@ -100,7 +100,11 @@ def _forward(engine: TrainingEngine, items: list[DemonstrationTokens], ranks: Ra
 
 @torch.no_grad()
 def _validation_loss(
-    engine: TrainingEngine, held_out: Demonstrations, context: PhaseContext, ranks: Ranks
+    engine: TrainingEngine,
+    held_out: Demonstrations,
+    context: PhaseContext,
+    ranks: Ranks,
+    step: int,
 ) -> float:
     """Return the loss on held-out demonstrations, in nats per response token."""
     engine.train(mode=False)
@@ -116,7 +120,7 @@ def _validation_loss(
         total -= float(_forward(engine, [items[row] for row in rows], ranks).sum())
         context.telemetry.heartbeat()
     num_tokens = sum(int(item.response_mask[1:].sum()) for item in items)
-    loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, 0)
+    loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, step)
     context.telemetry.set("loss", loss, name="validation")
     return loss
 
