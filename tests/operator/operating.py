@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ POOLS: Mapping[str, Any] = {
     "played": {"nodeSelector": kwok.SELECTOR, "tolerations": [kwok.TOLERATION]},
     "real": {"gpusPerNode": 8, "nodeSelector": {"rlhf.test/real": "yes"}},
     "cpu": {"nodeSelector": {"rlhf.test/real": "yes"}},
+    "rdma": {"nodeSelector": {"rlhf.test/real": "yes"}, "hostNetwork": True},
     "small": {
         "nodeSelector": {"rlhf.test/real": "yes"},
         "extraResources": {"memory": "64Mi"},
@@ -80,8 +82,8 @@ class OperatorProcess:
     def log(self) -> Path:
         return self.folder / f"{self.release}.log"
 
-    def install(self, *, without: tuple[str, str, str] | None = None) -> None:
-        """Grant the chart's rights, all of them or without one (group, resource, verb)."""
+    def install(self) -> None:
+        """Grant the chart's rights."""
         kubernetes = self.cluster.kubernetes
         kubernetes.namespace(NAMESPACE)
         values = {"namespaces": list(self.namespaces), "pools": POOLS}
@@ -89,10 +91,15 @@ class OperatorProcess:
             if manifest["kind"] == "ConfigMap":
                 self._write_pools(manifest["data"])
             elif manifest["kind"] != "Deployment":
-                kubernetes.apply(_reduced(manifest, without))
+                kubernetes.apply(manifest)
 
     def start(self) -> None:
         """Start it and return when it follows the cluster."""
+        self.begin()
+        until(self._is_ready, lambda: f"the operator: {self.tail()}", timeout_seconds=60)
+
+    def begin(self) -> None:
+        """Start it and return at once."""
         account = self.cluster.kubernetes.service_account(NAMESPACE, self.release)
         self.port = self.port or _free_port()
         argv = [
@@ -104,7 +111,6 @@ class OperatorProcess:
         environment = {**os.environ, "KUBECONFIG": str(account.kubeconfig)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, env=environment, stderr=log, stdout=log)
-        until(self._is_ready, lambda: f"the operator: {self.tail()}", timeout_seconds=60)
 
     def stop(self) -> int:
         """Ask it to end; return its exit code."""
@@ -127,10 +133,23 @@ class OperatorProcess:
 
     def page(self, path: str) -> str:
         """Return a page of its endpoint."""
+        return self.answer(path)[1]
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Return status and text of a page of its endpoint."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+
+    def is_serving(self) -> bool:
+        """Whether it answers at all."""
+        try:
+            return bool(self.answer("/healthz"))
+        except OSError:
+            return False
 
     def _is_ready(self) -> bool:
         assert self.process is not None
@@ -142,20 +161,6 @@ class OperatorProcess:
         folder.mkdir(exist_ok=True)
         for name, text in data.items():
             (folder / name).write_text(text, encoding="utf-8")
-
-
-def _reduced(manifest: dict[str, Any], without: tuple[str, str, str] | None) -> dict[str, Any]:
-    if without is None or "rules" not in manifest:
-        return manifest
-    group, resource, verb = without
-    rules = []
-    for rule in manifest["rules"]:
-        verbs = rule["verbs"]
-        if rule["apiGroups"] == [group] and rule["resources"] == [resource]:
-            verbs = [one for one in verbs if one != verb]
-        if verbs:
-            rules.append({**rule, "verbs": verbs})
-    return {**manifest, "rules": rules}
 
 
 def _free_port() -> int:

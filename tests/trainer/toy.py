@@ -31,6 +31,22 @@ def make_run(root: Path) -> Path:
     return root
 
 
+MEMORY_HOG: dict[str, Any] = {
+    "model": {"source": "large"},
+    "data": {"demonstrations": {"path": "long.jsonl"}},
+    "sft": {"batchSize": 512, "tokensPerMicroBatch": 4_194_304},
+}
+"""Changes by which SFT wants more than 4 GiB at once: see `make_memory_hog`."""
+
+
+def make_memory_hog(root: Path) -> None:
+    """Add to a run a model and demonstrations that need much memory."""
+    _make_model(root / "large", hidden_size=512, intermediate_size=4096, positions=512)
+    rng = np.random.default_rng(0)
+    rows = [{"text": _words(rng, 400, ("the", "day", "tree"))} for _ in range(700)]
+    _write(root / "long.jsonl", rows)
+
+
 def training_config(**changes: Any) -> dict[str, Any]:
     """Return the trainer's configuration as JSON; `changes` are merged in, nested by section."""
     config: dict[str, Any] = {
@@ -74,7 +90,9 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _make_model(folder: Path, hidden_size: int = 32) -> None:
+def _make_model(
+    folder: Path, hidden_size: int = 32, intermediate_size: int = 64, positions: int = 64
+) -> None:
     vocabulary = {
         word: index for index, word in enumerate((*SPECIAL, *PLEASANT, *UNPLEASANT, *NEUTRAL))
     }
@@ -91,11 +109,11 @@ def _make_model(folder: Path, hidden_size: int = 32) -> None:
         LlamaConfig(
             vocab_size=len(vocabulary),
             hidden_size=hidden_size,
-            intermediate_size=64,
+            intermediate_size=intermediate_size,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,

@@ -61,12 +61,14 @@ def placement_refusal(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> SpecError
     return None
 
 
-def host_network_warning(pool: Pool) -> str | None:
-    """Return what a pool's hostNetwork means for Pod Security, if it has one."""
-    if not pool.host_network:
+def host_network_warning(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> str | None:
+    """Return what hostNetwork of a run's pools means for Pod Security, if one has it."""
+    used = {placed(spec.placement, phase).pool for phase in Phase}
+    names = sorted(name for name in used if name in pools and pools[name].host_network)
+    if not names:
         return None
     return (
-        f"pool {pool.name} puts training pods on the node's network, which Pod Security "
+        f"pool {', '.join(names)} puts training pods on the node's network, which Pod Security "
         "`restricted` and `baseline` refuse: the namespace must enforce `privileged`"
     )
 

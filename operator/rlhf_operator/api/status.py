@@ -172,6 +172,10 @@ class PhaseStatus(ApiModel):
     """Attempts begun so far."""
     failures: int = Field(default=0, ge=0)
     """Counted failures in a row that brought no new checkpoint."""
+    interruptions: int = Field(default=0, ge=0)
+    """Uncounted ends in a row that brought no new checkpoint; from the second on they are followed
+    after a pause.
+    """
     running: AttemptStatus | None = None
     """The live attempt."""
     start_time: Time | None = None
@@ -184,6 +188,8 @@ class PhaseStatus(ApiModel):
     """End of the back-off."""
     job: str | None = Field(default=None, max_length=63)
     """Job of the newest attempt; `rlhf run` has none."""
+    pod: str | None = Field(default=None, max_length=253)
+    """Pod of the newest attempt that has ended, if it was left for its log."""
     size: PhaseSize | None = None
     """Size of the phase, as it was placed when its first attempt began."""
     gpu_seconds: int = Field(default=0, ge=0)
@@ -252,7 +258,9 @@ class StopStatus(ApiModel):
     certified_step: int | None = None
     """Newest step whose policy was measured inside the KL limit."""
     checkpoint: str | None = Field(default=None, max_length=1024)
-    """The certified policy, as a folder below the run's root."""
+    """The certified policy, as a folder below the run's root; of step 0 with `sft.from`, below the
+    data.
+    """
 
 
 class Headline(ApiModel):

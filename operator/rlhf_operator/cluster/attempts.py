@@ -106,8 +106,8 @@ def execution(sight: AttemptSight, attempt: AttemptStatus) -> Execution:
 
 def _all_ended(sight: AttemptSight, job: Json) -> bool:
     """Every pod that the job is to have has ended: true even without a training operator."""
-    codes = [pod for pod in sight.pods if pod.exit_code is not None]
-    return len(codes) >= replicas(job)
+    over = [pod for pod in sight.pods if pod.exit_code is not None or pod.is_lost]
+    return len(over) >= replicas(job)
 
 
 def _ended(sight: AttemptSight) -> Ended:
@@ -121,9 +121,27 @@ def _ended(sight: AttemptSight) -> Ended:
         decisive.exit_code,
         decisive.result,
         decisive.message,
-        disrupted=crashed and any(pod.disrupted for pod in sight.pods),
+        disrupted=crashed and _is_disrupted(sight.pods),
         progress=sight.progress,
+        pod=_pod_with_log(sight, decisive),
     )
+
+
+def _is_disrupted(pods: Sequence[PodFacts]) -> bool:
+    """Return whether the attempt was ended from outside.
+
+    A pod that vanished says so only where none crashed: a crash takes the other pods with it.
+    """
+    if any(pod.disrupted for pod in pods):
+        return True
+    crashed = any(pod.exit_code is not None and pod.outcome is Outcome.CRASHED for pod in pods)
+    return not crashed and any(pod.vanished for pod in pods)
+
+
+def _pod_with_log(sight: AttemptSight, pod: PodFacts) -> str | None:
+    """Return the pod's name if it stays: its log then tells more."""
+    stays = sight.job is not None and not sight.job["metadata"].get("deletionTimestamp")
+    return pod.name if stays and pod.exists else None
 
 
 def _decisive(pods: Sequence[PodFacts]) -> PodFacts | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol, assert_never
 
 from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey
-from rlhf_operator.api.pool import placement_refusal
+from rlhf_operator.api.pool import host_network_warning, placement_refusal
 from rlhf_operator.cluster.api import CONFLICT, GONE, Api
 from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution
 from rlhf_operator.cluster.cache import Cache, own_key
@@ -116,6 +116,7 @@ class ClusterBackend:
         return Observed(
             executions,
             refused=placement_refusal(run.spec, pools),
+            warning=host_network_warning(run.spec, pools),
             suspended=run.spec.run_policy.suspend,
             deleting=is_deleting(raw),
             held=is_held(raw),
@@ -130,8 +131,13 @@ class ClusterBackend:
         key, live = run.key, run.status.live
         self._cache.pods.forget(key, lambda pod: attempt_key(pod) == attempt)
         pods = [
-            *(pod_facts(pod, now, gone=False) for pod in self._pods(run, attempt)),
-            *(pod_facts(pod, now, gone=True) for pod in self._gone_pods(run, attempt)),
+            pod_facts(pod, now, gone=gone)
+            for gone, found in (
+                (False, self._cache.pods.of(key)),
+                (True, self._cache.pods.remains(key)),
+            )
+            for pod in found
+            if self._is_ours(pod, run, attempt)
         ]
         watch = live.attempt.watch if live else None
         since = watch.last_step if watch else None
@@ -145,16 +151,24 @@ class ClusterBackend:
             progress=self._readings.progress(key, attempt, since),
         )
 
-    def _pods(self, run: RLHFRun, attempt: AttemptKey) -> list[Json]:
-        return [pod for pod in self._cache.pods.of(run.key) if attempt_key(pod) == attempt]
+    def _is_ours(self, pod: Json, run: RLHFRun, attempt: AttemptKey) -> bool:
+        """Whether a pod belongs to this very attempt, and not to one of an earlier run of the name.
 
-    def _gone_pods(self, run: RLHFRun, attempt: AttemptKey) -> list[Json]:
-        created = run.status.live.attempt.start_time if run.status.live else None
-        return [
-            pod
-            for pod in self._cache.pods.remains(run.key)
-            if attempt_key(pod) == attempt and (created is None or _created(pod) >= created)
-        ]
+        Its job tells, while anybody knows of one; after that, when the pod was created.
+        """
+        if attempt_key(pod) != attempt:
+            return False
+        live = run.status.live
+        jobs = (*self._cache.jobs.of(run.key), *self._cache.jobs.remains(run.key))
+        known = {
+            job["metadata"].get("uid")
+            for job in jobs
+            if attempt_key(job) == attempt and _is_of(job, run.metadata.uid)
+        }
+        known |= {live.attempt.job_uid} - {None} if live else set()
+        if known:
+            return any(_is_of(pod, uid) for uid in known)
+        return live is None or _created(pod) >= live.attempt.start_time
 
     def _own(self, raw: Json) -> list[Json]:
         """Return the jobs of this very run, and not of an earlier one of its name."""

@@ -46,7 +46,9 @@ class PodFacts:
     exit_code: int | None = None
     result: Result | None = None
     disrupted: bool = False
-    """It was ended from outside."""
+    """It was ended from outside, and something says so."""
+    vanished: bool = False
+    """It is gone and left no exit code: ended from outside, or with its job."""
     message: str = ""
     """How it ended, in words."""
     trouble: Trouble | None = None
@@ -54,6 +56,10 @@ class PodFacts:
     """Where it answers, once it runs."""
     lost_at: datetime | None = None
     """When its node counts as lost if it is not gone by then."""
+    is_lost: bool = False
+    """Its node is lost: nobody will tell any more how it ended."""
+    exists: bool = True
+    """It can still be asked for its log."""
 
     @property
     def outcome(self) -> Outcome:
@@ -85,10 +91,13 @@ def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
         exit_code=code,
         result=result,
         disrupted=not alive and _disrupted(status, ended),
+        vanished=not alive and ended is None and not _failed_init(status),
         message="" if alive or result else _words(name, status, ended, text),
         trouble=_trouble(name, status) if alive else None,
         address=status.get("podIP") if alive and status.get("phase") == "Running" else None,
         lost_at=lost_at if alive else None,
+        is_lost=lost and ended is None,
+        exists=not (gone or lost or lost_at),
     )
 
 
@@ -124,10 +133,8 @@ def _disrupted(status: Json, ended: Json | None) -> bool:
     """Return whether something other than the trainer ended the pod."""
     if _condition(status, "DisruptionTarget"):
         return True
-    if ended is None:
-        # An init container that fails is the pod's own fault; a pod that vanished is not.
-        return not _failed_init(status)
-    return ended.get("reason") == _LOST_REASON or bool(status.get("reason"))
+    lost = ended is not None and ended.get("reason") == _LOST_REASON
+    return lost or bool(status.get("reason"))
 
 
 def _condition(status: Json, type_: str) -> Json | None:

@@ -28,6 +28,9 @@ INTERVAL = timedelta(seconds=60)
 
 _POD_SECURITY = "violates PodSecurity"
 
+_INIT_CONTAINER = '"init-pytorch"'
+"""The training operator's own, as Pod Security names it."""
+
 
 class Troubles:
     """What is known to keep runs from moving; all of it can be found again."""
@@ -107,7 +110,7 @@ def _is_about_creation(event: Json) -> bool:
 
 def _refused(message: str) -> Trouble:
     message = " ".join(message.split())[:1500]
-    if _POD_SECURITY in message and "init" in message:
+    if _POD_SECURITY in message and _INIT_CONTAINER in message:
         return Trouble(
             "PodForbidden",
             "the training operator's own init container breaks the namespace's Pod Security; "

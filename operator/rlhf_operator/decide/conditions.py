@@ -43,7 +43,7 @@ def described(
 ) -> RunStatus:
     """Return the status with its conditions and printed phase brought up to date."""
     findings = (
-        _accepted(refused),
+        _accepted(refused, observed.warning),
         _progressing(status, refused, observed),
         _metrics_available(status, observed),
         _kl_within_limit(status, run.spec),
@@ -66,10 +66,12 @@ def _condition(status: RunStatus, finding: _Finding, now: datetime) -> Condition
     )
 
 
-def _accepted(refused: SpecError | None) -> _Finding:
+def _accepted(refused: SpecError | None, warning: str | None) -> _Finding:
     if refused is not None:
         return _Finding(ConditionType.ACCEPTED, FALSE, "CannotBePlaced", str(refused))
-    return _Finding(ConditionType.ACCEPTED, TRUE, "Valid", "the manifest can be run here")
+    message = "the manifest can be run here"
+    warned = f"{message}; {warning}" if warning else message
+    return _Finding(ConditionType.ACCEPTED, TRUE, "Valid", warned)
 
 
 def _progressing(status: RunStatus, refused: SpecError | None, observed: Observed) -> _Finding:

@@ -2,13 +2,11 @@
 
 from pathlib import PurePosixPath
 
-from rlhf_operator.api import RLHFRun, RunOutcome, RunStatus, StoppedBy
+from rlhf_operator.api import PhaseState, RLHFRun, RunOutcome, RunStatus
 from rlhf_operator.api.run_policy import KeepJobs
 from rlhf_trainer.contract import Phase
 
 AGAIN = "to run it again, create another run"
-
-_JOB_IS_KEPT = (RunOutcome.COMPLETED, RunOutcome.RETRIES_EXHAUSTED)
 
 
 def told(run: RLHFRun, status: RunStatus) -> str:
@@ -41,15 +39,17 @@ def _policy(run: RLHFRun, status: RunStatus) -> str:
     if ppo is None or not folder:
         return ""
     certified = "" if ppo.certified_step is None else f", certified at step {ppo.certified_step},"
-    path = PurePosixPath(run.root_folder, folder)
+    sft = next((phase for phase in status.phases if phase.phase is Phase.SFT), None)
+    is_data = sft is not None and sft.state is PhaseState.SKIPPED and folder == sft.model_path
+    path = PurePosixPath("data" if is_data else run.root_folder, folder)
     return f"the policy{certified} is in {path} on claim {run.claim_name}"
 
 
 def _command(run: RLHFRun, status: RunStatus) -> str:
     """Return what shows more: the log of the last pod where it is still there."""
     name, namespace = run.metadata.name, run.metadata.namespace
-    jobs = [phase.job for phase in status.phases if phase.job]
-    kept = status.outcome in _JOB_IS_KEPT or (status.stop and status.stop.by is StoppedBy.TRAINER)
-    if kept and jobs and run.spec.run_policy.keep_jobs is not KeepJobs.NONE:
-        return f"kubectl logs {jobs[-1]}-master-0 -n {namespace}"
+    begun = [phase for phase in status.phases if phase.attempts]
+    pod = begun[-1].pod if begun else None
+    if pod is not None and run.spec.run_policy.keep_jobs is not KeepJobs.NONE:
+        return f"kubectl logs {pod} -n {namespace}"
     return f"kubectl get events -n {namespace} --for rlhfrun/{name}"

@@ -74,6 +74,8 @@ class Ended:
     machine.
     """
     progress: AttemptProgress = AttemptProgress()
+    pod: str | None = None
+    """The pod that speaks for it, where there is one and it stays."""
 
 
 Execution = NotStarted | Running | Ended
@@ -98,6 +100,8 @@ class Observed:
     """Where runs may be placed; None where the backend has judged that itself: see `refused`."""
     refused: SpecError | None = None
     """Why the run cannot be placed, where the backend knows."""
+    warning: str | None = None
+    """What is worth knowing about the place where it runs."""
     suspended: bool = False
     """The user wants the run to pause."""
     deleting: bool = False

@@ -1,10 +1,11 @@
 """What follows an attempt that neither completed its phase nor ended the run.
 
 Failures are counted in a row: an attempt that brought a new checkpoint got further, and the count
-begins anew. Interruptions from outside count for nothing and are followed at once.
+begins anew. Interruptions from outside end no run. The first is followed at once, those after it
+with a pause: a node that ends every pod must not be asked every second.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rlhf_operator.api import (
     AttemptStatus,
@@ -17,6 +18,7 @@ from rlhf_operator.api import (
 )
 from rlhf_operator.decide.backoff import backoff
 from rlhf_operator.decide.outcome import TryAgain
+from rlhf_operator.decide.suspend import SUSPENDED
 
 
 def retried(
@@ -25,15 +27,21 @@ def retried(
     """Return the phase as it waits for its next attempt."""
     got_further = (phase.checkpoint_step or 0) > (attempt.checkpoint_step_before or 0)
     failures = 0 if got_further else phase.failures
-    message = f"attempt {attempt.number}: {verdict.message}"
-    if not verdict.counted:
-        return phase.evolve(state=PhaseState.PENDING, failures=failures, last_failure=message)
-    failures += 0 if got_further else 1
-    return phase.evolve(
-        state=PhaseState.BACKING_OFF,
+    interruptions = 0 if got_further else phase.interruptions
+    changed = phase.evolve(last_failure=f"attempt {attempt.number}: {verdict.message}")
+    if verdict.reason == SUSPENDED:
+        return changed.evolve(state=PhaseState.PENDING, failures=failures)
+    if verdict.counted:
+        failures += 0 if got_further else 1
+        pause = backoff(failures)
+    else:
+        interruptions += 1
+        pause = backoff(interruptions - 1) if interruptions > 1 else timedelta()
+    return changed.evolve(
+        state=PhaseState.BACKING_OFF if pause else PhaseState.PENDING,
         failures=failures,
-        last_failure=message,
-        next_attempt_time=now + backoff(failures),
+        interruptions=interruptions,
+        next_attempt_time=now + pause if pause else None,
     )
 
 

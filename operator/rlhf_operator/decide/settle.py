@@ -18,6 +18,7 @@ from rlhf_operator.decide.observed import Ended
 from rlhf_operator.decide.outcome import PhaseComplete, RunEnds, TryAgain, describe, judge
 from rlhf_operator.decide.progress import storable, taken
 from rlhf_operator.decide.retry import exhausted, retried
+from rlhf_operator.decide.watch import certified_checkpoint, stopped_from_outside
 from rlhf_trainer.contract import Outcome, Result
 
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
@@ -33,10 +34,15 @@ def settled(
     """
     attempt = live.attempt
     last = _with_result(taken(live.phase, ended.progress), ended.result).evolve(
-        running=None, gpu_seconds=live.phase.gpu_seconds + _gpu_seconds(live, now)
+        running=None,
+        pod=ended.pod,
+        gpu_seconds=live.phase.gpu_seconds + _gpu_seconds(live, now),
     )
     stop = status.stop
     match judge(ended, attempt.stop):
+        case PhaseComplete() if stop is None and attempt.watch and attempt.watch.breach:
+            # It came to its end before anybody could stop it: the rule was broken all the same.
+            stop = stopped_from_outside(status, last, attempt.watch, spec, now)
         case PhaseComplete():
             done = last.evolve(state=PhaseState.SUCCEEDED, finish_time=now, failures=0)
             return status.with_phase(done)
@@ -48,6 +54,7 @@ def settled(
         case never:
             assert_never(never)
     if stop is not None:
+        stop = _with_newest_certified(stop, status, last)
         last = last.evolve(
             state=_final_state(stop),
             finish_time=now,
@@ -104,6 +111,16 @@ def _stop_by_trainer(
         step=phase.step,
         certified_step=phase.certified_step,
         checkpoint=phase.model_path if outcome is RunOutcome.STOPPED else None,
+    )
+
+
+def _with_newest_certified(stop: StopStatus, status: RunStatus, phase: PhaseStatus) -> StopStatus:
+    """Return a stop from outside with what was certified between its decision and the end."""
+    is_ours = stop.by is StoppedBy.OPERATOR and stop.outcome is RunOutcome.STOPPED
+    if not is_ours or phase.certified_step is None:
+        return stop
+    return stop.evolve(
+        certified_step=phase.certified_step, checkpoint=certified_checkpoint(status, phase)
     )
 
 

@@ -56,20 +56,28 @@ def breached(
     due = patience_time(live, spec)
     if watch is None or due is None or now < due or not isinstance(execution, Running):
         return None
-    checkpoint = certified_checkpoint(status, live.phase)
+    certified = execution.progress.certified_step
+    phase = live.phase if certified is None else live.phase.evolve(certified_step=certified)
+    return stopped_from_outside(status, phase, watch, spec, now)
+
+
+def stopped_from_outside(
+    status: RunStatus, phase: PhaseStatus, watch: WatchStatus, spec: RLHFRunSpec, now: datetime
+) -> StopStatus:
+    """Return the end of a run whose KL broke the rule, as seen from outside."""
     return StopStatus(
         outcome=RunOutcome.STOPPED,
         reason=watch.breach or "",
         by=StoppedBy.OPERATOR,
         message=watch.breach_message,
         time=now,
-        iteration=live.key.iteration,
-        phase=live.key.phase,
+        iteration=phase.iteration,
+        phase=phase.phase,
         kl_nats=watch.breach_kl_nats,
         limit_nats=spec.kl_limit_nats,
         step=watch.breach_step,
-        certified_step=live.phase.certified_step,
-        checkpoint=checkpoint,
+        certified_step=phase.certified_step,
+        checkpoint=certified_checkpoint(status, phase),
     )
 
 

@@ -85,7 +85,8 @@ def _mounts(run: RLHFRun) -> list[Json]:
 
 
 def _resources(key: AttemptKey, pool: Pool, place: PlacedPhase) -> dict[str, str]:
-    if key.phase is Phase.PREPARATION:
+    if key.phase is Phase.PREPARATION and pool.gpus_per_node:
+        # What a pool with GPUs is to give to training is not for a pod that holds none.
         return {}
     gpus = {pool.gpu_resource: str(place.gpus_per_node)} if place.gpus_per_node else {}
     return {**pool.extra_resources, **gpus}

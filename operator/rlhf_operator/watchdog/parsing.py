@@ -10,12 +10,13 @@ from rlhf_trainer.contract.metrics import METRICS_BY_NAME, PREFIX
 
 HEARTBEAT = METRICS_BY_NAME["heartbeat"].series
 CHECKPOINT = METRICS_BY_NAME["checkpoint_step"].series
+CERTIFIED = METRICS_BY_NAME["certified_step"].name
 
 _SAMPLE = re.compile(rf"({PREFIX}\w+) ([-+.\w]+)(?: -?\d+)?")
 """A sample without labels."""
 
-MAXIMUM_STEP = 10**12
-"""Above this, it is no count of steps."""
+MAXIMUM_COUNT = 10**12
+"""Above this, it is no count of steps or micro-batches: the API server would refuse it."""
 
 
 def parse_metrics(body: bytes) -> dict[str, float] | None:
@@ -32,7 +33,7 @@ def parse_metrics(body: bytes) -> dict[str, float] | None:
         value = _number(match[2])
         if value is not None and math.isfinite(value):
             samples[match[1]] = value
-    return samples if HEARTBEAT in samples else None
+    return samples if 0 <= samples.get(HEARTBEAT, -1) <= MAXIMUM_COUNT else None
 
 
 def parse_history(body: bytes, since: int) -> list[HistoryRecord] | None:
@@ -44,8 +45,11 @@ def parse_history(body: bytes, since: int) -> list[HistoryRecord] | None:
             record = HistoryRecord.model_validate_json(line)
         except (ValidationError, ValueError):
             return None
+        certified = record.values.get(CERTIFIED, 0)
+        if math.isfinite(certified) and not 0 <= certified <= MAXIMUM_COUNT:
+            return None
         # Several records may have a step: a measurement, and what became of it.
-        if not max(last, since + 1) <= record.step <= MAXIMUM_STEP:
+        if not max(last, since + 1) <= record.step <= MAXIMUM_COUNT:
             return None
         last = record.step
         records.append(record)

@@ -10,11 +10,11 @@ from rlhf_operator.watchdog.fetching import fetch
 from rlhf_operator.watchdog.parsing import (
     CHECKPOINT,
     HEARTBEAT,
-    MAXIMUM_STEP,
+    MAXIMUM_COUNT,
     parse_history,
     parse_metrics,
 )
-from rlhf_trainer.contract import HistoryRecord
+from rlhf_trainer.contract import METRICS_BY_NAME, HistoryRecord
 
 METRICS_PORT = 8000
 
@@ -60,13 +60,16 @@ class Reader:
 
 
 def _step(value: float | None) -> int | None:
-    return int(value) if value is not None and 0 <= value <= MAXIMUM_STEP else None
+    return int(value) if value is not None and 0 <= value <= MAXIMUM_COUNT else None
 
 
 def shown_metrics(record: HistoryRecord) -> dict[str, float]:
-    """Return a record's values as a status shows them; series with labels stay in the history."""
+    """Return a record's values as a status shows them; series with labels stay in the history.
+
+    A pod may say anything: what is no metric of the contract is left out.
+    """
     return {
         to_camel(name): value
         for name, value in record.values.items()
-        if "{" not in name and math.isfinite(value)
+        if name in METRICS_BY_NAME and math.isfinite(value)
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.decide import AttemptProgress
+from rlhf_operator.watchdog.parsing import CERTIFIED
 from rlhf_operator.watchdog.reader import Reading, shown_metrics
 
 KL = "kl_nats"
-CERTIFIED = "certified_step"
 
 UNREADABLE_SECONDS = 30.0
 """How long nothing could be read before that is said: a pod needs a while to serve its metrics, and

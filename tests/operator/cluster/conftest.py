@@ -33,6 +33,22 @@ def environment() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def with_fault() -> Callable[[str], dict[str, Any]]:
+    """Return the part of a pod template by which a real pod has a fault: see `faults`."""
+
+    def template(fault: str) -> dict[str, Any]:
+        found = os.environ.get("PYTHONPATH", "")
+        variables = {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": ":".join(filter(None, ("/data/faults", found))),
+            "RLHF_TEST_FAULT": fault,
+        }
+        return {"env": [{"name": name, "value": value} for name, value in variables.items()]}
+
+    return template
+
+
+@pytest.fixture(scope="session")
 def real_node(cluster: Cluster) -> Cluster:
     """The cluster, its real node labelled as the pools want it."""
     for node in cluster.nodes:

@@ -1,6 +1,5 @@
 """Real pods that misbehave: endpoints that lie, hang or flood, and containers that die."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rlhf_operator.watchdog.readings import UNREADABLE_SECONDS
 
 NAMESPACE = "faulty"
 
-ENDPOINTS = ("hang", "redirect", "flood", "nan", "nonsense")
+ENDPOINTS = ("hang", "redirect", "flood", "nan", "nonsense", "absurd")
 READABLE = ("nan",)
 """Its heartbeat is one; what is no number is dropped."""
 
@@ -33,21 +32,15 @@ Apply = Callable[..., Run]
 
 
 @pytest.fixture
-def apply_faulty(apply_real: Apply) -> Apply:
+def apply_faulty(apply_real: Apply, with_fault: Callable[[str], dict[str, Any]]) -> Apply:
     """Make a run whose Preparation is played and whose PPO is a real pod with a fault."""
 
     def apply(fault: str, name: str, *, pool: str = "cpu", **spec: Any) -> Run:
-        variables = {"RLHF_TEST_FAULT": f"ppo:{fault}", "PYTHONPATH": _python_path()}
-        env = [{"name": name, "value": value} for name, value in variables.items()]
         placement = {"pool": pool, "phases": {"preparation": {"pool": "played"}}}
-        base = merged(ONLY_PPO, {"podTemplate": {"env": env}, "placement": placement})
+        base = merged(ONLY_PPO, {"podTemplate": with_fault(f"ppo:{fault}"), "placement": placement})
         return apply_real(NAMESPACE, name, **merged(base, spec))
 
     return apply
-
-
-def _python_path() -> str:
-    return ":".join(filter(None, ("/data/faults", os.environ.get("PYTHONPATH", ""))))
 
 
 def resident_bytes(operator: OperatorProcess) -> int:
@@ -91,6 +84,7 @@ def test_heartbeat_that_stands_still_is_a_counted_failure(apply_faulty: Apply) -
     finished = run.wait("Finished", reason="RetriesExhausted", seconds=150)
     assert "it showed no sign of life" in finished["message"]
     assert run.phase("PPO")["failures"] == 1
+    assert "next: kubectl get events" in finished["message"]
 
 
 def test_worker_that_dies_first_is_named(apply_faulty: Apply) -> None:
@@ -101,8 +95,11 @@ def test_worker_that_dies_first_is_named(apply_faulty: Apply) -> None:
         runPolicy={"backoffLimit": 0},
     )
     finished = run.wait("Finished", reason="RetriesExhausted", seconds=120)
-    assert "worker-first-i1-ppo-a1-worker-0" in finished["message"]
-    assert "7" in finished["message"]
+    worker = "worker-first-i1-ppo-a1-worker-0"
+    assert f"pod {worker} ended with exit code 7" in finished["message"]
+    assert f"next: kubectl logs {worker} -n {NAMESPACE}" in finished["message"]
+    assert run.phase("PPO")["failures"] == 1
+    until(lambda: [one["metadata"]["name"] for one in run.pods()] == [worker], "the master to go")
 
 
 def test_kernels_killer_is_named(apply_faulty: Apply) -> None:

@@ -1,6 +1,7 @@
 """A policy that runs away from the SFT model is stopped, by the trainer or from outside."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ REDUCED: dict[str, Any] = {
     "monitoring": {"scrapeIntervalSeconds": 1},
     "runPolicy": {"terminationGracePeriodSeconds": 30},
 }
+
+TOLD = re.compile(
+    r"KL was above the limit of 12 nats per response in 2 steps running, [\d.]+ at step \d+: "
+    r"training stops; raise ppo.kl.coefficient, lower ppo.learningRate, or allow more KL by "
+    r"guard.kl; PPO was at step \d+; the policy, certified at step \d+, is in "
+    r"watched-[0-9a-f]{8}/iteration-1/\S+ on claim workspace; to run it again, create another "
+    r"run; next: kubectl get events -n examples --for rlhfrun/watched"
+)
 
 REASONS = {"KLLimitExceeded", "KLCeilingExceeded"}
 
@@ -93,6 +102,7 @@ def test_breach_is_stopped_from_outside_by_intent_first_and_then_by_deletion(
     run = apply_example("kl-breach", "watched", **merged(REDUCED, enforced))
     check_stop(run, "Operator", examples)
     assert stops(operator, "Operator") == before + 1
+    assert TOLD.fullmatch(run.condition("Finished")["message"])
     until(lambda: not any("ppo" in name for name in run.jobs()), "its job to be gone")
     writes = [
         one

@@ -25,6 +25,10 @@ PLACEMENT = {
 }
 
 
+def names_of(run: Run) -> list[str]:
+    return [pod["metadata"]["name"] for pod in run.pods()]
+
+
 def test_movie_reviews_runs_in_pods_and_ppo_on_two_nodes(
     apply_example: Callable[..., Run],
     examples: Path,
@@ -44,13 +48,22 @@ def test_movie_reviews_runs_in_pods_and_ppo_on_two_nodes(
     until(lambda: bool(run.pods()), "its first pod")
     first_pod_seconds = time.monotonic() - began
     until(lambda: run.phase("PPO").get("state") == "Running", "PPO", timeout_seconds=400)
-    until(lambda: len(run.pods()) >= 2, "its two pods", timeout_seconds=60)
+    worker = "movie-reviews-i1-ppo-a1-worker-0"
+    until(
+        lambda: worker in names_of(run), lambda: f"{worker} of {names_of(run)}", timeout_seconds=60
+    )
     assert run.wait("Finished", seconds=400)["reason"] == "Completed"
     assert run.condition("Succeeded")["status"] == "True"
     phases = {phase["phase"]: phase for phase in run.status["phases"]}
     assert phases["PPO"]["metrics"]["klNats"] >= 0
     assert phases["PPO"]["certifiedStep"] == phases["PPO"]["step"] == 4
     assert "winRate" in phases["Evaluation"]["metrics"]
+    assert phases["PPO"]["size"] == {"nodes": 2, "gpusPerNode": 1, "processesPerNode": 1}
+    assert phases["PPO"]["gpuSeconds"] > 0
+    ended = run.condition("Finished")["message"]
+    assert phases["PPO"]["modelPath"] in ended
+    assert "next: kubectl logs movie-reviews-i1-evaluation-a1-master-0 -n examples" in ended
+    assert "win rate" in run.kubernetes.kubectl(*ended.partition("next: kubectl ")[2].split())
     root = examples / f"movie-reviews-{run.object['metadata']['uid'][:8]}"
     assert (root / phases["PPO"]["modelPath"] / "model.safetensors").exists()
     with capsys.disabled():

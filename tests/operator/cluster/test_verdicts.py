@@ -11,6 +11,7 @@ from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
 from runs import Run
 from safetensors.torch import load_file, save_file
+from toy import MEMORY_HOG, make_memory_hog
 
 from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
 
@@ -59,6 +60,23 @@ def test_verdict_of_a_real_phase_ends_the_run(
     assert told in finished["message"]
     assert run.status["stop"]["by"] == "Trainer"
     assert "kubectl logs" in finished["message"]
+
+
+def test_allocator_that_fails_in_a_real_pod_is_told_with_what_to_change(
+    apply_real: Apply,
+    volume: Callable[[str], Path],
+    with_fault: Callable[[str], dict[str, Any]],
+) -> None:
+    data = volume(NAMESPACE) / "data"
+    make_memory_hog(data)
+    for path in (data / "large", *(data / "large").iterdir(), data / "long.jsonl"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    fault = with_fault("sft:little-memory")
+    run = apply_real(NAMESPACE, "allocates", podTemplate=fault, **MEMORY_HOG)
+    finished = run.wait("Finished", seconds=180)
+    assert finished["reason"] == "OutOfMemory"
+    assert "tokensPerMicroBatch" in finished["message"]
+    assert run.status["stop"]["phase"] == "SFT"
 
 
 def test_evicted_pod_is_followed_at_once_and_not_counted(

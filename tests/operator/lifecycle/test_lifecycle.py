@@ -6,7 +6,9 @@ import pytest
 from operating import OperatorProcess
 from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
-from runs import Run, ending
+from runs import Run, ending, said
+
+from rlhf_trainer.contract import Outcome
 
 Apply = Callable[..., Run]
 
@@ -15,6 +17,12 @@ NAMESPACE = "lifecycle"
 
 def nothing_left(run: Run) -> bool:
     return not run.jobs() and not run.pods()
+
+
+def configured(run: Run) -> list[str]:
+    """Return the names of the run's ConfigMaps."""
+    found = run.kubernetes.get("configmaps", "-n", run.namespace, "-l", f"rlhf.dev/run={run.name}")
+    return [one["metadata"]["name"] for one in found["items"]]
 
 
 def test_suspended_run_holds_no_pod_and_resumes(apply: Apply) -> None:
@@ -56,6 +64,44 @@ def test_deleted_run_is_gone_with_everything_of_it(
     run.delete()
     assert not run.exists()
     until(lambda: nothing_left(run), "its children to be gone")
+    until(lambda: not configured(run), lambda: f"its ConfigMaps to be gone: {configured(run)}")
+
+
+def test_run_of_the_same_name_takes_no_verdict_of_the_one_before_it(apply: Apply) -> None:
+    how = ending("100ms", exit_code=20, message=said(Outcome.INVALID))
+    first = apply(NAMESPACE, "again", **how)
+    first.wait("Finished", reason="Invalid")
+    first.delete()
+    second = apply(NAMESPACE, "again", **ending("200ms"))
+    second.wait("Finished", reason="Completed")
+    assert {phase["attempts"] for phase in second.status["phases"]} == {1}
+
+
+def test_run_in_a_queue_waits_until_its_job_is_let_go(apply: Apply) -> None:
+    run = apply(NAMESPACE, "queued", queueName="research", **ending("200ms"))
+    waits = run.wait("Progressing", "False", "Queued")
+    assert "waits in queue research" in waits["message"]
+    assert not run.pods()
+
+    def let_go() -> bool:
+        """Do what Kueue does, for every job that waits."""
+        for name in run.jobs():
+            patch = '{"spec": {"runPolicy": {"suspend": false}}}'
+            job = ("pytorchjob", name, "-n", NAMESPACE)
+            run.kubernetes.kubectl("patch", *job, "--type=merge", "-p", patch)
+        return run.condition("Finished").get("status") == "True"
+
+    until(let_go, "its end", timeout_seconds=60, every_seconds=0.5)
+    assert run.status["phase"] == "Succeeded"
+
+
+def test_pool_on_the_nodes_network_is_said_to_break_pod_security(apply: Apply) -> None:
+    run = apply(NAMESPACE, "rdma", placement={"pool": "rdma"})
+    accepted = run.wait("Accepted", "True")
+    assert "pool rdma puts training pods on the node's network" in accepted["message"]
+    stuck = run.wait("Progressing", "False", "PodForbidden", seconds=60)
+    assert "hostNetwork" in stuck["message"]
+    run.delete()
 
 
 def test_deleted_while_the_operator_is_away_is_gone_once_it_is_back(

@@ -1,5 +1,6 @@
 """One namespace, exactly the chart's rights, each of them needed, and metrics that tell."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,10 +92,20 @@ def test_every_right_of_the_chart_is_used_and_no_other_is_asked_for(
 
 
 def test_metrics_tell_of_runs_passes_and_retries(
-    apply: Callable[..., Run], operator: OperatorProcess
+    apply: Callable[..., Run], operator: OperatorProcess, own_cluster: Cluster
 ) -> None:
+    before = counted(operator)
     run = apply("metrics", "told", **ending("100ms"))
     run.wait("Finished")
+    retries = apply("metrics", "retries", **ending("100ms", exit_code=143))
+    until(lambda: retries.phase("Preparation").get("attempts", 0) > 1, "its second attempt")
+    silent = apply("metrics", "silent", monitoring={"scrapeIntervalSeconds": 1})
+    own_cluster.kubernetes.apply(_foreign_job(own_cluster, "stuck-i1-preparation-a1", "metrics"))
+    apply("metrics", "stuck").wait("Progressing", "False", "NameTaken")
+    for name in ("retries_total", "scrape_failures_total", "pass_errors_total"):
+        until(lambda name=name: counted(operator)[name] > before[name], f"{name} to count")
+    for one in (retries, silent):
+        one.delete()
     page = operator.page("/metrics")
     for line in (
         'rlhf_operator_runs{outcome="Completed",phase="Succeeded"}',
@@ -110,13 +121,41 @@ def test_metrics_tell_of_runs_passes_and_retries(
     assert '"run": "told"' in log
 
 
-def _foreign_job(cluster: Cluster, name: str) -> dict[str, Any]:
+def test_operator_that_cannot_reach_the_cluster_is_alive_and_not_ready(
+    operator: OperatorProcess, own_cluster: Cluster
+) -> None:
+    operator.stop()
+    apiserver = own_cluster["kube-apiserver"]
+    apiserver.kill()
+    try:
+        operator.begin()
+        until(operator.is_serving, "its endpoint")
+        assert operator.answer("/healthz") == (200, "ok\n")
+        assert operator.answer("/readyz") == (503, "the cluster is not known yet\n")
+    finally:
+        apiserver.start()
+    until(
+        lambda: operator.answer("/readyz")[0] == 200, "it to know the cluster", timeout_seconds=60
+    )
+
+
+def counted(operator: OperatorProcess) -> Counter[str]:
+    """Return the operator's counters, all labels together."""
+    found: Counter[str] = Counter()
+    for line in operator.page("/metrics").splitlines():
+        series, _, value = line.rpartition(" ")
+        if series.startswith("rlhf_operator_"):
+            found[series.partition("{")[0].removeprefix("rlhf_operator_")] += float(value)
+    return found
+
+
+def _foreign_job(cluster: Cluster, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
     container = {"name": "pytorch", "image": cluster.image}
     replica = {"replicas": 1, "template": {"spec": {"containers": [container]}}}
     return {
         "apiVersion": JOB,
         "kind": "PyTorchJob",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "runPolicy": {"suspend": True},
             "pytorchReplicaSpecs": {"Master": replica},

@@ -1,6 +1,5 @@
 """Every exit code of the contract, from real phases through the launcher, by 1 and 2 ranks."""
 
-import json
 import os
 import re
 import shutil
@@ -13,13 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from launching import Ended, Launching
 from safetensors.torch import load_file, save_file
-from toy import make_run, training_config
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from toy import MEMORY_HOG, make_memory_hog, make_run, training_config
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_trainer.contract import AttemptPaths, Outcome, Phase
 from rlhf_trainer.contract.outcomes import MAXIMUM_RESULT_BYTES
@@ -161,25 +159,8 @@ def test_invalid_input_exits_20_and_names_the_place(
 
 
 def test_allocator_limit_exits_21_and_says_what_to_change(trained: Trained, tmp_path: Path) -> None:
-    make_run(tmp_path)
-    vocabulary = len(AutoTokenizer.from_pretrained(tmp_path / "base"))
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=512,
-            intermediate_size=4096,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=512,
-            eos_token_id=2,
-            bos_token_id=1,
-        )
-    ).save_pretrained(tmp_path / "base")
-    rng = np.random.default_rng(0)
-    rows = [{"text": " ".join(rng.choice(("the", "day", "tree"), 400))} for _ in range(700)]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "demonstrations.jsonl").write_text(lines, encoding="utf-8")
-    config = training_config(sft={"batchSize": 512, "tokensPerMicroBatch": 4_194_304})
+    make_memory_hog(make_run(tmp_path))
+    config = training_config(**MEMORY_HOG)
     launching = Launching(tmp_path, tmp_path / "workspace", trained[0].processes)
     assert launching.run(Phase.PREPARATION, config).code == 0
     limit = (

@@ -10,6 +10,7 @@ from typing import NoReturn, assert_never
 
 from rlhf_trainer.algorithms.kl import AdaptiveKLController
 from rlhf_trainer.algorithms.schedule import learning_rate_factor
+from rlhf_trainer.config.guard import GuardAction
 from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
 from rlhf_trainer.engine.ranks import Ranks
@@ -247,7 +248,8 @@ class _PPO:
         exported = self.step
         if not verdict.within_limit:
             sentence += "; the final policy is outside the limit"
-            if self.rules.kl.action is Action.STOP:
+            if self.config.guard.kl.action is GuardAction.STOP:
+                # Whoever is to enforce it: nobody is given a policy outside the limit.
                 exported = self.checkpoints.certified_step
                 sentence += f", so that of step {exported} was exported"
         self._export(exported)

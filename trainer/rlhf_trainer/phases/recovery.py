@@ -54,7 +54,7 @@ class Recovery:
         self._predecessors_are_gone = False
 
     def resume(self, kind: type[StateT]) -> StateT | None:
-        """Bring engines and generators to the picked checkpoint; None where the phase begins anew."""
+        """Bring engines and generators to the picked checkpoint; None where a phase begins anew."""
         if self.resumed_from.attempt is None:
             return None
         folder = self._context.paths.checkpoint(self.resumed_from.step)

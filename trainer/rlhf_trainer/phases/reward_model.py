@@ -148,7 +148,7 @@ class _Training:
         recovery = Recovery(self._context, self._ranks, {"reward-model": self._engine})
         state = recovery.resume(RewardModelState)
         if state is None:
-            best = self._validate(held_out)
+            best = self._validate(held_out, 0)
             state = RewardModelState(step=0, stream=stream.state(), best_step=0, best=best)
             self._export()
             telemetry.finish_step(0)
@@ -175,7 +175,7 @@ class _Training:
     def _compared(self, state: "RewardModelState", held_out: Pairs) -> "RewardModelState":
         """Hold the weights against the best so far; export them if they are better."""
         with self._context.telemetry.stage("validation"):
-            current = self._validate(held_out)
+            current = self._validate(held_out, state.step)
         if current.accuracy <= state.best.accuracy:
             return state.model_copy(update={"stale": state.stale + 1})
         self._export()
@@ -210,7 +210,7 @@ class _Training:
         return scores[: len(sequences)]
 
     @torch.no_grad()
-    def _validate(self, held_out: Pairs) -> Validation:
+    def _validate(self, held_out: Pairs, step: int) -> Validation:
         self._engine.train(mode=False)
         pairs = [held_out[row] for row in range(len(held_out))]
         plan = plan_step(
@@ -225,7 +225,7 @@ class _Training:
             margins += (scores[: len(rows)] - scores[len(rows) :]).tolist()
             self._context.telemetry.heartbeat()
         gathered = np.array([margin for part in self._ranks.gather(margins) for margin in part])
-        require_finite("validation margin", float(gathered.mean()), 0)
+        require_finite("validation margin", float(gathered.mean()), step)
         validation = Validation(
             float((gathered > 0).mean() + 0.5 * (gathered == 0).mean()),
             float(gathered.mean()),

@@ -82,7 +82,7 @@ def _train(
     stream = BatchStream(len(train), sft.batch_size, seed=context.config.seed)
     state = recovery.resume(SFTState)
     if state is None:
-        initial = _validation_loss(engine, held_out, context, ranks)
+        initial = _validation_loss(engine, held_out, context, ranks, 0)
         state = SFTState(
             step=0,
             stream=stream.state(),
@@ -100,7 +100,7 @@ def _train(
         step, validation = state.step + 1, state.validation_loss
         if step % sft.validate_every_steps == 0 or step == num_steps:
             with telemetry.stage("validation"):
-                validation = _validation_loss(engine, held_out, context, ranks)
+                validation = _validation_loss(engine, held_out, context, ranks, step)
         telemetry.finish_step(step)
         state = SFTState(
             step=step,
@@ -142,7 +142,11 @@ def _forward(engine: TrainingEngine, items: list[DemonstrationTokens], ranks: Ra
 
 @torch.no_grad()
 def _validation_loss(
-    engine: TrainingEngine, held_out: Demonstrations, context: PhaseContext, ranks: Ranks
+    engine: TrainingEngine,
+    held_out: Demonstrations,
+    context: PhaseContext,
+    ranks: Ranks,
+    step: int,
 ) -> float:
     """Return the loss on held-out demonstrations, in nats per response token."""
     engine.train(mode=False)
@@ -158,7 +162,7 @@ def _validation_loss(
         total -= float(_forward(engine, [items[row] for row in rows], ranks).sum())
         context.telemetry.heartbeat()
     num_tokens = sum(int(item.response_mask[1:].sum()) for item in items)
-    loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, 0)
+    loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, step)
     context.telemetry.set("loss", loss, name="validation")
     return loss
 

@@ -50,6 +50,14 @@ class Endpoint(BaseHTTPRequestHandler):
         is_metrics = self.path.startswith("/metrics")
         self._answer(HEARTBEAT if is_metrics else self._once(lines))
 
+    def absurd(self) -> None:
+        lines = RECORD.format(step=1, kl=0.1).replace(
+            '"kl_nats"', '"certified_step": 1e300, "kl_nats"'
+        )
+        is_metrics = self.path.startswith("/metrics")
+        huge = HEARTBEAT.replace(b" 7", b" 1e300")
+        self._answer(huge if is_metrics else self._once(lines))
+
     def nonsense(self) -> None:
         self._answer(os.urandom(4096))
 

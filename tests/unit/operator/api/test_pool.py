@@ -64,8 +64,11 @@ def test_no_pools_are_said_to_be_none(build_run: Callable[..., RLHFRun]) -> None
     assert str(refused) == "spec.placement.pool=local: no such pool here; use one of: none"
 
 
-def test_host_network_is_told_with_what_it_means() -> None:
-    assert host_network_warning(POOLS["cpu"]) is None
-    told = host_network_warning(Pool(name="rdma", host_network=True))
+def test_host_network_is_told_with_what_it_means(build_run: Callable[..., RLHFRun]) -> None:
+    pools = {**POOLS, "rdma": Pool(name="rdma", host_network=True)}
+    spec = build_run("spec.placement.phases={ppo: {pool: rdma}}", "spec.placement.pool=cpu").spec
+    told = host_network_warning(spec, pools)
     assert told is not None
+    assert told.startswith("pool rdma puts training pods on the node's network")
     assert "`restricted` and `baseline` refuse: the namespace must enforce `privileged`" in told
+    assert host_network_warning(build_run("spec.placement.pool=cpu").spec, pools) is None

@@ -168,6 +168,26 @@ def test_execution_pod_that_vanished_without_a_code_is_disrupted() -> None:
     assert seen.disrupted
 
 
+def test_execution_crash_of_a_worker_whose_master_vanished_is_no_disruption() -> None:
+    seen = ended(look(job("Failed"), pod("worker", 7), gone=(pod("master"),)))
+    assert seen.exit_code == 7
+    assert not seen.disrupted
+
+
+def test_execution_names_the_pod_whose_log_stays() -> None:
+    assert ended(look(job("Failed"), pod("worker", 7), gone=(pod("master"),))).pod == "j-worker-0"
+    assert ended(look(None, gone=(pod("master", 7),))).pod is None
+    going = job("Failed", deletionTimestamp=NOON.isoformat())
+    assert ended(look(going, pod("master", 7))).pod is None
+
+
+def test_execution_on_a_lost_node_is_over_although_its_job_says_nothing() -> None:
+    dead = pod("master", deletionTimestamp=(NOON - timedelta(seconds=61)).isoformat())
+    seen = ended(look(job("Running", 1), dead))
+    assert seen.exit_code is None
+    assert seen.disrupted
+
+
 def test_execution_pod_of_a_lost_node_counts_as_gone_after_a_minute() -> None:
     deadline = (NOON - timedelta(seconds=59)).isoformat()
     dead = pod("master", deletionTimestamp=deadline)

@@ -23,6 +23,9 @@ def ppo(**changes: object) -> PhaseStatus:
     return base.evolve(job="demo-i1-ppo-a1", **changes)
 
 
+POD = "demo-i1-ppo-a1-worker-0"
+
+
 def stop(noon: datetime, by: StoppedBy, **changes: object) -> StopStatus:
     return StopStatus(
         outcome=RunOutcome.STOPPED,
@@ -43,13 +46,13 @@ def test_stop_by_the_trainer_names_step_policy_claim_and_log(
     status = RunStatus(
         outcome=RunOutcome.STOPPED,
         stop=stop(noon, StoppedBy.TRAINER, checkpoint=MODEL),
-        phases=(ppo(certified_step=6, model_path=MODEL),),
+        phases=(ppo(certified_step=6, model_path=MODEL, pod=POD),),
     )
     assert told(in_cluster(build_run()), status) == (
         "KL of 14 is over its limit of 12; PPO was at step 7; the policy, certified at step 6, is "
         "in demo-4c440fa5/iteration-1/ppo/attempt-1/model on claim demo-workspace; "
         "to run it again, create another run; "
-        "next: kubectl logs demo-i1-ppo-a1-master-0 -n research"
+        "next: kubectl logs demo-i1-ppo-a1-worker-0 -n research"
     )
 
 
@@ -67,13 +70,13 @@ def test_stop_from_outside_has_no_pod_to_ask(build_run: Build, noon: datetime) -
 def test_nothing_is_said_of_logs_that_are_not_kept(build_run: Build, noon: datetime) -> None:
     run = in_cluster(build_run("spec.runPolicy.keepJobs=None"))
     status = RunStatus(
-        outcome=RunOutcome.STOPPED, stop=stop(noon, StoppedBy.TRAINER), phases=(ppo(),)
+        outcome=RunOutcome.STOPPED, stop=stop(noon, StoppedBy.TRAINER), phases=(ppo(pod=POD),)
     )
     assert "kubectl get events" in told(run, status)
 
 
 def test_complete_run_names_its_policy(build_run: Build) -> None:
-    done = ppo(state=PhaseState.SUCCEEDED, certified_step=25, model_path=MODEL)
+    done = ppo(state=PhaseState.SUCCEEDED, certified_step=25, model_path=MODEL, pod=POD)
     status = RunStatus(outcome=RunOutcome.COMPLETED, phases=(done,))
     run = in_cluster(build_run("spec.workspace.claimName=shared"))
     assert told(run, status).startswith(
@@ -87,3 +90,15 @@ def test_one_machine_is_told_the_cause_alone(build_run: Build, noon: datetime) -
         outcome=RunOutcome.STOPPED, stop=stop(noon, StoppedBy.TRAINER), phases=(ppo(),)
     )
     assert told(build_run(), status) == "KL of 14 is over its limit of 12"
+
+
+def test_certified_policy_that_was_brought_along_lies_below_the_data(
+    build_run: Build, noon: datetime
+) -> None:
+    sft = PhaseStatus(iteration=1, phase=Phase.SFT, state=PhaseState.SKIPPED, model_path="mine")
+    status = RunStatus(
+        outcome=RunOutcome.STOPPED,
+        stop=stop(noon, StoppedBy.OPERATOR, checkpoint="mine"),
+        phases=(sft, ppo(certified_step=0)),
+    )
+    assert "certified at step 0, is in data/mine on claim" in told(in_cluster(build_run()), status)

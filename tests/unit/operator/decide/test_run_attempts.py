@@ -84,17 +84,32 @@ def test_decide_checkpoint_seen_while_running_counts(tell: Tell) -> None:
         pytest.param(None, True, id="vanished"),
     ],
 )
-def test_decide_interrupted_attempt_is_followed_at_once_and_uncounted(
+def test_decide_interrupted_attempt_is_followed_and_uncounted(
     tell: Tell,
     code: int | None,
     disrupted: bool,  # noqa: FBT001 -- a column of the table
 ) -> None:
     story = tell("spec.runPolicy.backoffLimit=0")
     story.after(0)
-    for number in range(2, 6):
+    decision = story.ended(code, disrupted=disrupted)
+    assert story.started(decision) == [AttemptKey(1, Phase.PREPARATION, 2)]
+    for number, pause in ((3, 10), (4, 20), (5, 40)):
         decision = story.ended(code, disrupted=disrupted)
+        assert story.started(decision) == []
+        assert decision.wake_at == story.now + timedelta(seconds=pause)
+        decision = story.after(pause)
         assert story.started(decision) == [AttemptKey(1, Phase.PREPARATION, number)]
     assert story.phase.failures == 0
+    assert story.status.outcome is None
+
+
+def test_decide_interruptions_with_a_checkpoint_between_are_followed_at_once(tell: Tell) -> None:
+    story = tell().in_ppo()
+    story.after(0)
+    for step in range(1, 5):
+        progress = AttemptProgress(checkpoint_step=step)
+        decision = story.ended(143, progress=progress)
+        assert story.started(decision) == [AttemptKey(1, Phase.PPO, step + 1)]
 
 
 def test_decide_suspended_stops_what_is_alive_and_starts_nothing(tell: Tell) -> None:

@@ -79,6 +79,29 @@ def test_last_measurement_outlives_an_attempt_that_was_asked_to_end(tell: Tell) 
     assert story.phase.metrics == {"klNats": 40.0, "rewardScore": 1.5, "klLimitNats": 10.0}
 
 
+def test_phase_that_completes_before_it_can_be_stopped_is_stopped_all_the_same(tell: Tell) -> None:
+    story = tell(*LIMITS).in_ppo()
+    story.after(0)
+    story.after(1, shown(40.0))
+    assert story.phase.running.watch.breach == "KLCeilingExceeded"
+    story.ended(0)
+    assert story.status.outcome == "Stopped"
+    assert story.status.stop.by is StoppedBy.OPERATOR
+    assert story.status.stop.kl_nats == 40.0
+
+
+def test_stop_names_what_was_certified_last(tell: Tell) -> None:
+    story = tell(*LIMITS).in_ppo()
+    story.after(0)
+    story.after(1, Running(AttemptProgress(kl_nats=((4, 40.0),), certified_step=3)))
+    story.after(30, Running(AttemptProgress(certified_step=5)))
+    assert story.status.stop.checkpoint.endswith("step-5")
+    story.ended(143, progress=AttemptProgress(certified_step=6))
+    assert story.status.outcome == "Stopped"
+    assert story.status.stop.certified_step == 6
+    assert story.status.stop.checkpoint.endswith("step-6")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -9,7 +9,8 @@ import pytest
 
 from rlhf_operator.watchdog import Reader, fetching, new_session
 from rlhf_operator.watchdog.fetching import MAXIMUM_BYTES
-from rlhf_operator.watchdog.reader import Reading
+from rlhf_operator.watchdog.reader import Reading, shown_metrics
+from rlhf_trainer.contract import HistoryRecord
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
@@ -149,3 +150,22 @@ def test_read_endless_history_ends() -> None:
     reading = read(answer)
     assert reading is not None
     assert len(reading.records) == 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        serves(METRICS.replace(b"7.0", b"1e300"), record(1, kl_nats=1.0)),
+        serves(METRICS.replace(b"7.0", b"-1"), record(1, kl_nats=1.0)),
+        serves(METRICS, record(1, certified_step=1e300)),
+        serves(METRICS, record(10**15, kl_nats=1.0)),
+    ],
+    ids=["huge-heartbeat", "negative-heartbeat", "huge-certified-step", "huge-step"],
+)
+def test_read_refuses_numbers_that_no_status_could_hold(answer: Answer) -> None:
+    assert read(answer) is None
+
+
+def test_shown_metrics_are_those_of_the_contract() -> None:
+    seen = HistoryRecord(step=1, time=0, values={"kl_nats": 1.0, "x" * 100_000: 2.0, "made_up": 3})
+    assert shown_metrics(seen) == {"klNats": 1.0}
