@@ -57,6 +57,10 @@ test-local: $(INSTALLED) ## Run the tests of `rlhf run` with real processes, mos
 test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 ranks
 	$(BIN)/python -m pytest $(TWO_FILES) tests/trainer
 
+.PHONY: test-resume
+test-resume: $(INSTALLED) ## Kill phases at 20 moments each and compare what becomes of them, bit for bit
+	RLHF_TEST_RESUME_POINTS=10 $(BIN)/python -m pytest tests/trainer/resume/test_resume.py
+
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
 	$(BIN)/python -m pytest tests/operator

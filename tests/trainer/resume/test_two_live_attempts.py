@@ -1,0 +1,77 @@
+"""An attempt taken for dead wakes up after its successor has started, and changes nothing."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from launching import Launching
+from resuming import merged_history, resume_config, weights
+
+from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom
+
+STEPS, EVERY = 300, 10
+CONFIG = {
+    **resume_config(0),
+    "sft": {"maximumSteps": STEPS, "epochs": 1000, "validateEverySteps": STEPS},
+    "checkpoint": {"everySteps": EVERY, "keepLast": 2},
+}
+DEADLINE_SECONDS = 120
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # noqa: TID251 - waits for another process, which cannot call back
+
+
+def newest(paths: AttemptPaths) -> int:
+    names = (path.name.removeprefix("step-") for path in paths.checkpoints.glob("step-*"))
+    return max((int(name) for name in names), default=0)
+
+
+def everybody(launcher: subprocess.Popen[str], number: signal.Signals) -> None:
+    tasks = Path(f"/proc/{launcher.pid}/task").glob("*/children")
+    ranks = {pid for task in tasks for pid in task.read_text(encoding="utf-8").split()}
+    for pid in (launcher.pid, *map(int, ranks)):
+        os.kill(pid, number)
+
+
+def resumed(paths: AttemptPaths) -> ResumedFrom:
+    return ResumedFrom.model_validate_json(paths.resumed_from.read_text("utf-8"))
+
+
+def test_attempt_that_wakes_up_late_changes_nothing_that_counts(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    launching = Launching(toy_data, tmp_path / "run")
+    assert launching.run(Phase.PREPARATION, CONFIG).code == 0
+    whole = launching.beside(Phase.SFT).run(Phase.SFT, CONFIG)
+    assert whole.code == 0, whole.output[-3000:]
+
+    first, first_paths = launching.start(Phase.SFT, CONFIG, 1)
+    until(lambda: newest(first_paths) >= 2 * EVERY, first)
+    everybody(first, signal.SIGSTOP)
+    frozen_at = newest(first_paths)
+
+    second, second_paths = launching.start(Phase.SFT, CONFIG, 2)
+    until(lambda: newest(second_paths) > frozen_at, second)
+    assert resumed(second_paths) == ResumedFrom(attempt=1, step=frozen_at)
+    everybody(first, signal.SIGCONT)
+    until(lambda: newest(first_paths) > frozen_at, first)
+    everybody(second, signal.SIGKILL)
+    second.communicate()
+    reached = newest(second_paths)
+
+    third = launching.run(Phase.SFT, CONFIG, 3)
+    assert third.code == 0, third.output[-3000:]
+    assert resumed(third.paths) == ResumedFrom(attempt=2, step=reached)
+    output, _ = first.communicate()
+    assert first.returncode in (0, 1), output[-3000:]
+    assert weights(third.paths.model) == weights(whole.paths.model)
+    line = merged_history([first_paths, second_paths, third.paths])
+    assert line == merged_history([whole.paths])
