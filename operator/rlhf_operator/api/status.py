@@ -190,6 +190,8 @@ class PhaseStatus(ApiModel):
     """Job of the newest attempt; `rlhf run` has none."""
     pod: str | None = Field(default=None, max_length=253)
     """Pod of the newest attempt that has ended, if it was left for its log."""
+    avoid_node: str | None = Field(default=None, max_length=253)
+    """Node where the last attempt failed: the next one is placed elsewhere if that is possible."""
     size: PhaseSize | None = None
     """Size of the phase, as it was placed when its first attempt began."""
     gpu_seconds: int = Field(default=0, ge=0)

@@ -124,6 +124,7 @@ def _ended(sight: AttemptSight) -> Ended:
         disrupted=crashed and _is_disrupted(sight.pods),
         progress=sight.progress,
         pod=_pod_with_log(sight, decisive),
+        node=decisive.node,
     )
 
 

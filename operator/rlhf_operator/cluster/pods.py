@@ -56,6 +56,8 @@ class PodFacts:
     """Where it answers, once it runs."""
     lost_at: datetime | None = None
     """When its node counts as lost if it is not gone by then."""
+    node: str | None = None
+    """Where it runs or ran."""
     is_lost: bool = False
     """Its node is lost: nobody will tell any more how it ended."""
     exists: bool = True
@@ -96,6 +98,7 @@ def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
         trouble=_trouble(name, status) if alive else None,
         address=status.get("podIP") if alive and status.get("phase") == "Running" else None,
         lost_at=lost_at if alive else None,
+        node=(pod.get("spec") or {}).get("nodeName"),
         is_lost=lost and ended is None,
         exists=not (gone or lost or lost_at),
     )

@@ -76,6 +76,8 @@ class Ended:
     progress: AttemptProgress = AttemptProgress()
     pod: str | None = None
     """The pod that speaks for it, where there is one and it stays."""
+    node: str | None = None
+    """The node where that pod was."""
 
 
 Execution = NotStarted | Running | Ended

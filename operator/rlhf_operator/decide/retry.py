@@ -22,7 +22,12 @@ from rlhf_operator.decide.suspend import SUSPENDED
 
 
 def retried(
-    phase: PhaseStatus, attempt: AttemptStatus, verdict: TryAgain, now: datetime
+    phase: PhaseStatus,
+    attempt: AttemptStatus,
+    verdict: TryAgain,
+    now: datetime,
+    *,
+    node: str | None,
 ) -> PhaseStatus:
     """Return the phase as it waits for its next attempt."""
     got_further = (phase.checkpoint_step or 0) > (attempt.checkpoint_step_before or 0)
@@ -41,6 +46,7 @@ def retried(
         state=PhaseState.BACKING_OFF if pause else PhaseState.PENDING,
         failures=failures,
         interruptions=interruptions,
+        avoid_node=node,
         next_attempt_time=now + pause if pause else None,
     )
 

@@ -49,7 +49,7 @@ def settled(
         case RunEnds(outcome=outcome):
             stop = stop or _stop_by_trainer(last, ended, outcome, spec, now)
         case TryAgain() as verdict:
-            last = retried(last, attempt, verdict, now)
+            last = retried(last, attempt, verdict, now, node=ended.node)
             stop = stop or exhausted(last, spec.run_policy, now)
         case never:
             assert_never(never)

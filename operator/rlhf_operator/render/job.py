@@ -19,6 +19,8 @@ KIND = "PyTorchJob"
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
+HOSTNAME = "kubernetes.io/hostname"
+
 USER = 65532
 """User and group of the trainer's image: nobody in particular."""
 
@@ -113,6 +115,8 @@ def _pod(run: RLHFRun, key: AttemptKey, pool: Pool, place: PlacedPhase, image: s
         pod["nodeSelector"] = selector
     if tolerations := rendered((*pool.tolerations, *place.tolerations)):
         pod["tolerations"] = tolerations
+    if node := _node_to_avoid(run, key):
+        pod["affinity"] = _away_from(node)
     if place.priority_class_name is not None:
         pod["priorityClassName"] = place.priority_class_name
     if secrets := rendered(template.image_pull_secrets):
@@ -122,3 +126,15 @@ def _pod(run: RLHFRun, key: AttemptKey, pool: Pool, place: PlacedPhase, image: s
         # Without it, workers would not find their master by name.
         pod["dnsPolicy"] = "ClusterFirstWithHostNet"
     return pod
+
+
+def _node_to_avoid(run: RLHFRun, key: AttemptKey) -> str | None:
+    nodes = (phase.avoid_node for phase in run.status.phases if phase.key == key[:2])
+    return next(nodes, None)
+
+
+def _away_from(node: str) -> Json:
+    """Prefer any other node: where an attempt failed, the next one may fail for the same reason."""
+    elsewhere = {"key": HOSTNAME, "operator": "NotIn", "values": [node]}
+    preference = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}

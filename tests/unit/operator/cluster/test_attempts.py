@@ -174,6 +174,11 @@ def test_execution_crash_of_a_worker_whose_master_vanished_is_no_disruption() ->
     assert not seen.disrupted
 
 
+def test_execution_names_the_node_of_the_pod_that_speaks_for_it() -> None:
+    worker = {**pod("worker", 7), "spec": {"nodeName": "node-7"}}
+    assert ended(look(job("Failed"), worker, gone=(pod("master"),))).node == "node-7"
+
+
 def test_execution_names_the_pod_whose_log_stays() -> None:
     assert ended(look(job("Failed"), pod("worker", 7), gone=(pod("master"),))).pod == "j-worker-0"
     assert ended(look(None, gone=(pod("master", 7),))).pod is None

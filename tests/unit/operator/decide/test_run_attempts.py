@@ -25,6 +25,13 @@ Tell = Callable[..., Any]
 """Begins a story: see conftest."""
 
 
+def test_decide_crash_names_the_node_that_the_next_attempt_should_avoid(tell: Tell) -> None:
+    story = tell()
+    story.after(0)
+    story.ended(1, node="node-7")
+    assert story.phase.avoid_node == "node-7"
+
+
 def test_decide_crash_backs_off_and_tries_again(tell: Tell) -> None:
     story = tell()
     story.after(0)

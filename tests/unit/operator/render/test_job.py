@@ -192,3 +192,20 @@ def test_labels_find_an_attempt_again(cluster_run: Build, pools: dict[str, Pool]
             "rlhf.dev/attempt": "4",
         }
     assert job["metadata"]["name"] == config["metadata"]["name"] == "demo-i1-reward-model-a4"
+
+
+def test_next_attempt_prefers_another_node_than_the_one_that_failed(
+    cluster_run: Build, pools: dict[str, Pool]
+) -> None:
+    run, key = cluster_run("spec.placement.pool=cpu"), AttemptKey(1, Phase.SFT, 2)
+    failed = PhaseStatus(iteration=1, phase=Phase.SFT, avoid_node="node-7")
+    run = run.model_copy(update={"status": RunStatus(phases=(failed,))})
+    master = job_of(run, key, pools)["spec"]["pytorchReplicaSpecs"]["Master"]
+    affinity = master["template"]["spec"]["affinity"]["nodeAffinity"]
+    (preference,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    (expression,) = preference["preference"]["matchExpressions"]
+    assert expression == {
+        "key": "kubernetes.io/hostname",
+        "operator": "NotIn",
+        "values": ["node-7"],
+    }
