@@ -16,6 +16,7 @@ VARYING = (
     (r"\d\d:\d\d:\d\d UTC", "<time of day>"),
     (r"(Resource Version: +)\d+", r"\1<version>"),
     (r"(Gpu Seconds: +)\d+", r"\1<seconds>"),
+    (r"(Avoid Node: +)\S+", r"\1<node>"),
     (r"(?m) +(\d+[smhd])+$", "  <age>"),
     (r"(?m) +$", ""),
 )
