@@ -72,6 +72,7 @@ class OperatorProcess:
     namespaces: tuple[str, ...] = ()
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None)
+    account: Kubernetes | None = field(default=None)
 
     @property
     def user(self) -> str:
@@ -100,7 +101,8 @@ class OperatorProcess:
 
     def begin(self) -> None:
         """Start it and return at once."""
-        account = self.cluster.kubernetes.service_account(NAMESPACE, self.release)
+        if self.account is None:
+            self.account = self.cluster.kubernetes.service_account(NAMESPACE, self.release)
         self.port = self.port or _free_port()
         argv = [
             *(sys.executable, "-m", "rlhf_operator.main", "--host=127.0.0.1"),
@@ -108,7 +110,7 @@ class OperatorProcess:
             f"--image={self.cluster.image}",
             *(f"--namespace={name}" for name in self.namespaces),
         ]
-        environment = {**os.environ, "KUBECONFIG": str(account.kubeconfig)}
+        environment = {**os.environ, "KUBECONFIG": str(self.account.kubeconfig)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, env=environment, stderr=log, stdout=log)
 

@@ -78,7 +78,7 @@ def test_run_of_the_same_name_takes_no_verdict_of_the_one_before_it(apply: Apply
 
 
 def test_run_in_a_queue_waits_until_its_job_is_let_go(apply: Apply) -> None:
-    run = apply(NAMESPACE, "queued", queueName="research", **ending("200ms"))
+    run = apply(NAMESPACE, "queued", placement={"queueName": "research"}, **ending("200ms"))
     waits = run.wait("Progressing", "False", "Queued")
     assert "waits in queue research" in waits["message"]
     assert not run.pods()
@@ -96,10 +96,12 @@ def test_run_in_a_queue_waits_until_its_job_is_let_go(apply: Apply) -> None:
 
 
 def test_pool_on_the_nodes_network_is_said_to_break_pod_security(apply: Apply) -> None:
-    run = apply(NAMESPACE, "rdma", placement={"pool": "rdma"})
+    placement = {"pool": "rdma", "phases": {"preparation": {"pool": "played"}}}
+    run = apply(NAMESPACE, "rdma", placement=placement, **ending("100ms"))
     accepted = run.wait("Accepted", "True")
     assert "pool rdma puts training pods on the node's network" in accepted["message"]
     stuck = run.wait("Progressing", "False", "PodForbidden", seconds=60)
+    assert run.status["phase"] == "SFT"
     assert "hostNetwork" in stuck["message"]
     run.delete()
 
@@ -155,7 +157,7 @@ def test_unknown_pool_is_refused_by_name(apply: Apply) -> None:
     run = apply(NAMESPACE, "poolless", placement={"pool": "a100"})
     refused = run.wait("Accepted", "False", "CannotBePlaced")
     assert "spec.placement.pool=a100" in refused["message"]
-    assert "cpu, nowhere, played, real" in refused["message"]
+    assert "cpu, nowhere, played, rdma, real, small" in refused["message"]
     assert run.jobs() == []
 
 
