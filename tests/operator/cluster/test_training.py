@@ -63,7 +63,7 @@ def test_movie_reviews_runs_in_pods_and_ppo_on_two_nodes(
     ended = run.condition("Finished")["message"]
     assert phases["PPO"]["modelPath"] in ended
     assert "next: kubectl logs movie-reviews-i1-evaluation-a1-master-0 -n examples" in ended
-    assert "win rate" in run.kubernetes.kubectl(*ended.partition("next: kubectl ")[2].split())
+    assert "win_rate=" in run.kubernetes.kubectl(*ended.partition("next: kubectl ")[2].split())
     root = examples / f"movie-reviews-{run.object['metadata']['uid'][:8]}"
     assert (root / phases["PPO"]["modelPath"] / "model.safetensors").exists()
     with capsys.disabled():
