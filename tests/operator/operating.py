@@ -73,6 +73,8 @@ class OperatorProcess:
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None)
     account: Kubernetes | None = field(default=None)
+    program: tuple[str, ...] = ("-m", "rlhf_operator.main")
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def user(self) -> str:
@@ -105,12 +107,13 @@ class OperatorProcess:
             self.account = self.cluster.kubernetes.service_account(NAMESPACE, self.release)
         self.port = self.port or _free_port()
         argv = [
-            *(sys.executable, "-m", "rlhf_operator.main", "--host=127.0.0.1"),
+            *(sys.executable, *self.program, "--host=127.0.0.1"),
             *(f"--port={self.port}", f"--pools={self.folder / 'pools'}"),
             f"--image={self.cluster.image}",
             *(f"--namespace={name}" for name in self.namespaces),
         ]
-        environment = {**os.environ, "KUBECONFIG": str(self.account.kubeconfig)}
+        own = {"KUBECONFIG": str(self.account.kubeconfig), **self.environment}
+        environment = {**os.environ, **own}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, env=environment, stderr=log, stdout=log)
 

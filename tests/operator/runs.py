@@ -123,6 +123,13 @@ class Run:
             timeout_seconds=wait_seconds + 10,
         )
 
+    def delete_unattended(self) -> None:
+        """Delete it although no operator lets go of it."""
+        where = ("rlhfrun", self.name, "-n", self.namespace)
+        patch = '{"metadata": {"finalizers": null}}'
+        self.kubernetes.kubectl("patch", *where, "--type=merge", "-p", patch)
+        self.kubernetes.kubectl("delete", *where, "--wait=false")
+
     def exists(self) -> bool:
         try:
             self.kubernetes.get("rlhfrun", self.name, "-n", self.namespace)

@@ -12,7 +12,7 @@ from typing import Protocol, assert_never
 from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey
 from rlhf_operator.api.pool import host_network_warning, placement_refusal
 from rlhf_operator.cluster.api import CONFLICT, GONE, Api
-from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution
+from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution, job_ended
 from rlhf_operator.cluster.cache import Cache, own_key
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
@@ -121,6 +121,7 @@ class ClusterBackend:
             deleting=is_deleting(raw),
             held=is_held(raw),
             jobs=frozenset(self._removable(jobs)),
+            unfinished=frozenset(attempt for attempt, job in jobs.items() if not job_ended(job)),
             trouble=trouble,
             recheck_at=recheck_at,
         )

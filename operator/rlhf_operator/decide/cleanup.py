@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from rlhf_operator.api import RLHFRun, RunPolicy, RunStatus
+from rlhf_operator.api import AttemptKey, LiveAttempt, RLHFRun, RunPolicy, RunStatus
 from rlhf_operator.api.run_policy import KeepJobs
 from rlhf_operator.decide.decision import Action, RemoveJob, RemoveRun
 from rlhf_operator.decide.observed import Observed, Running
@@ -12,6 +12,8 @@ from rlhf_operator.decide.observed import Observed, Running
 def superfluous(status: RunStatus, observed: Observed, keep: KeepJobs) -> Iterator[Action]:
     """Yield the removal of jobs that are over: those of complete phases once the next runs."""
     live = status.live
+    superseded = _superseded(live, observed)
+    yield from map(RemoveJob, superseded)
     if keep is KeepJobs.ALL:
         return
     if status.outcome is None and not (live and isinstance(observed.execution(live.key), Running)):
@@ -19,12 +21,26 @@ def superfluous(status: RunStatus, observed: Observed, keep: KeepJobs) -> Iterat
     done = {phase.key for phase in status.phases if phase.state.is_done}
     last = next((phase.key for phase in reversed(status.phases) if phase.attempts), None)
     for key in sorted(observed.jobs):
-        if live is not None and key == live.key:
+        if key in superseded or (live is not None and key == live.key):
             continue
         phase = key[:2]
         kept_for_its_log = keep is KeepJobs.FAILED and (phase not in done or phase == last)
         if not kept_for_its_log:
             yield RemoveJob(key)
+
+
+def _superseded(live: LiveAttempt | None, observed: Observed) -> list[AttemptKey]:
+    """Return the jobs that a newer attempt has taken the place of before their end.
+
+    The node of such a job was lost: once it is back, its pods would be made again.
+    """
+    if live is None:
+        return []
+    return [
+        key
+        for key in sorted(observed.unfinished & observed.jobs)
+        if key[:2] == live.key[:2] and key.attempt < live.key.attempt
+    ]
 
 
 def removal_time(status: RunStatus, policy: RunPolicy) -> datetime | None:

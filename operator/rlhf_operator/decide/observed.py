@@ -112,6 +112,8 @@ class Observed:
     """The run cannot vanish before it is let go."""
     jobs: frozenset[AttemptKey] = frozenset()
     """Attempts that left something behind which can be removed."""
+    unfinished: frozenset[AttemptKey] = frozenset()
+    """Those of them that are not known to be over, and could come to life again."""
     trouble: Trouble | None = None
     """What keeps the live attempt from moving."""
     recheck_at: datetime | None = None

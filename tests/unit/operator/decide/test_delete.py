@@ -119,3 +119,16 @@ def test_run_is_deleted_when_its_time_is_over(tell: Tell) -> None:
     assert decision.wake_at == due
     assert decide(story.run, seen(), due - timedelta(seconds=1)).actions == ()
     assert decide(story.run, seen(), due).actions == (RemoveRun(),)
+
+
+@pytest.mark.parametrize("keep", ["All", "Failed", "None"])
+def test_job_of_a_lost_node_is_removed_once_its_successor_runs(
+    build_run: BuildRun, noon: datetime, keep: str
+) -> None:
+    run = build_run(f"spec.runPolicy.keepJobs={keep}")
+    run = stored(run, decide(run, seen(), noon))
+    lost = seen(Ended(None, disrupted=True), jobs=frozenset({FIRST}), unfinished=frozenset({FIRST}))
+    decision = decide(run, lost, noon)
+    second = FIRST._replace(attempt=2)
+    assert decision.actions[:2] == (StartAttempt(second, run.spec.training()), RemoveJob(FIRST))
+    assert decision.actions.count(RemoveJob(FIRST)) == 1
