@@ -152,7 +152,8 @@ def test_members_of_a_folder_are_those_of_the_attempts_below(
     folder = bench.folder / "iteration-1"
     folder.mkdir()
     launched.append(start(["sleep", "60"], folder / "attempt-1", bench.folder / "log.txt"))
-    assert members(folder) == [launched[0].pid]
+    # A process has its arguments only once it has become another program.
+    until(lambda: members(folder) == [launched[0].pid])
     assert members(folder / "attempt-1") == [launched[0].pid]
     assert members(folder / "attempt-10") == []
     assert members(folder / "attempt") == []
