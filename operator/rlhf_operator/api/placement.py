@@ -120,7 +120,7 @@ class Placement(ConfigModel):
     """Node pool, by the name its owner gave it. Default: local, the one that `rlhf run` has."""
 
     nodes: int = Field(default=1, ge=1, le=4096)
-    """Machines per phase. Default: 1."""
+    """Machines per phase. Default: 1, which needs no network between them."""
 
     gpus_per_node: int = Field(default=0, ge=0, le=64)
     """GPUs per machine. Default: 0, train on CPU unless a driver answers."""

@@ -27,7 +27,8 @@ class RunPolicy(ConfigModel):
 
     backoff_limit: int = Field(default=3, ge=0, le=1000)
     """Retries of a phase that bring no new checkpoint before the run ends; interruptions from
-    outside do not count. Default: 3.
+    outside do not count. Default: 3, half of a Kubernetes Job's:
+    every one holds GPUs.
     """
 
     active_deadline_seconds: int | None = Field(default=None, ge=1, le=31_536_000)
@@ -52,7 +53,7 @@ class RunPolicy(ConfigModel):
 
     termination_grace_period_seconds: int = Field(default=300, ge=1, le=86_400)
     """Time from the request to stop to the kill, in seconds: a step and a checkpoint should fit.
-    Default: 300.
+    Default: 300, some steps of a 7B model.
     """
 
     keep_jobs: KeepJobs = KeepJobs.FAILED
@@ -79,5 +80,5 @@ class Monitoring(ConfigModel):
     scrape_interval_seconds: int = Field(default=15, ge=1, le=3600)
     """Time between two looks of the operator at a phase's metrics, in seconds.
 
-    Default: 15. `rlhf run` ignores it.
+    Default: 15, a usual interval of Prometheus. `rlhf run` ignores it.
     """

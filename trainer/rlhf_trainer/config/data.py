@@ -87,7 +87,7 @@ class HeldOutConfig(ConfigModel):
     """Share of a training set held out, chosen by a hash of the record, where no held-out set is
     named.
 
-    Default: 5 %.
+    Default: 5 %, as is usual.
     """
 
     demonstrations: DatasetSource | None = None

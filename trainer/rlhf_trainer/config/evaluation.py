@@ -71,4 +71,7 @@ class EvaluationConfig(ConfigModel):
     """Who decides which of two responses is better. Default: the reward model."""
 
     sample_count: int = Field(default=16, ge=0, le=1000)
-    """Prompts whose responses are kept side by side for the report. Default: 16."""
+    """Prompts whose responses are kept side by side for the report.
+
+    Default: 16, as many as one reads.
+    """

@@ -91,7 +91,7 @@ class EntropyGuardConfig(ConfigModel):
     """Mean entropy per response token that must not be undercut, in nats. Required."""
 
     consecutive_steps: int = Field(default=2, ge=1, le=1000)
-    """Steps running below the floor that make a breach. Default: 2."""
+    """Steps running below the floor that make a breach. Default: 2, as for KL."""
 
     action: GuardAction = GuardAction.WARN
     """What a breach does. Default: Warn."""
@@ -107,7 +107,7 @@ class LengthGuardConfig(ConfigModel):
     """
 
     consecutive_steps: int = Field(default=2, ge=1, le=1000)
-    """Steps running above the limit that make a breach. Default: 2."""
+    """Steps running above the limit that make a breach. Default: 2, as for KL."""
 
     action: GuardAction = GuardAction.WARN
     """What a breach does. Default: Warn."""

@@ -11,10 +11,14 @@ class EarlyStoppingConfig(ConfigModel):
     """When to stop before the last step; the best weights are kept either way."""
 
     validate_every_steps: int = Field(default=50, ge=1, le=1_000_000)
-    """Updates between measurements of validation accuracy. Default: 50."""
+    """Updates between measurements of validation accuracy. Default: 50, several per
+    epoch of ten thousand comparisons."""
 
     patience: int = Field(default=3, ge=1, le=1000)
-    """Measurements without a new best accuracy after which training stops. Default: 3."""
+    """Measurements without a new best accuracy after which training stops.
+
+    Default: 3, so that one noisy measurement ends nothing.
+    """
 
 
 class RewardModelConfig(OptimizerConfig):
@@ -44,7 +48,7 @@ class RewardModelConfig(OptimizerConfig):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability with which a feature of the last hidden state is dropped in training.
 
-    Default: 0.
+    Default: 0, as TRL's reward trainer.
     """
 
     maximum_tokens: int = Field(default=1024, ge=8, le=131_072)

@@ -48,7 +48,7 @@ class TrainingConfig(ConfigModel):
     """How often a phase saves. Default: every 10 steps."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of every random choice of the run. Default: 0."""
+    """Seed of every random choice of the run. Default: 0, as good as any."""
 
     guard: GuardConfig = GuardConfig()
     """When training stops by itself. Default: by the limit on KL alone."""

@@ -1,5 +1,6 @@
 """The definition: what is structural about it, and that every field says what it is."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,29 @@ def test_field_is_described_in_one_line(path: str) -> None:
 def test_field_of_the_spec_states_its_default(path: str) -> None:
     description = NAMED[path]["description"]
     assert "Default" in description or "Required" in description
+
+
+BARE_DEFAULT = re.compile(r"Default: [-+\d.e]+( [%\w]+)?\.($| )")
+"""A number without a word about where it comes from."""
+
+UNITLESS = re.compile(
+    r"([cC]oefficient|Factor|[fF]raction|temperature|Norm|Range|Beta[12]|Epsilon|[dD]ecay|Clip|Penalty|Lambda|dropout"
+    r"|discount|seed|Rate|Accuracy|atLeast|Size|[nN]odes|Limit|Last|patience|Stage|Node|Count)$"
+)
+"""Names of numbers that count things or have no unit."""
+
+UNITS = re.compile(
+    r"(Nats|NatsPerToken|Tokens|Steps|steps|epochs|Episodes|Bytes|PerMicroBatch)$|Seconds"
+)
+
+
+@pytest.mark.parametrize("path", [path for path in FIELDS if path.startswith("spec.")])
+def test_number_of_the_spec_has_a_unit_in_its_name_and_a_source_of_its_default(path: str) -> None:
+    field, name = FIELDS[path], path.rpartition(".")[2]
+    if field.get("type") not in ("integer", "number"):
+        return
+    assert UNITS.search(name) or UNITLESS.search(name), name
+    assert not BARE_DEFAULT.search(field["description"])
 
 
 @pytest.mark.parametrize("path", FIELDS)
