@@ -65,6 +65,10 @@ test-resume: $(INSTALLED) ## Kill phases at 20 moments each and compare what bec
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
 	$(BIN)/python -m pytest tests/operator
 
+.PHONY: test-crashes
+test-crashes: $(INSTALLED) ## Let the operator die after each single write of whole runs
+	RLHF_TEST_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/operator/recovery/test_crash_points.py
+
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG
 	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness up --nodes 1 --kwok 5
