@@ -88,14 +88,16 @@ def test_heartbeat_that_stands_still_is_a_counted_failure(apply_faulty: Apply) -
 
 
 def test_worker_that_dies_first_is_named(apply_faulty: Apply) -> None:
+    """Its name is as long as names may be: it waits for its master's by DNS before it starts."""
+    name = "worker-first".ljust(30, "x")
     run = apply_faulty(
         "worker-exits-7",
-        "worker-first",
+        name,
         placement={"nodes": 2},
         runPolicy={"backoffLimit": 0},
     )
     finished = run.wait("Finished", reason="RetriesExhausted", seconds=120)
-    worker = "worker-first-i1-ppo-a1-worker-0"
+    worker = f"{name}-i1-ppo-a1-worker-0"
     assert f"pod {worker} ended with exit code 7" in finished["message"]
     assert f"next: kubectl logs {worker} -n {NAMESPACE}" in finished["message"]
     assert run.phase("PPO")["failures"] == 1

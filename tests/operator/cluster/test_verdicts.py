@@ -1,6 +1,7 @@
 """Exit codes and messages of real containers, as they arrive in the status of their run."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from rlhf_harness import Cluster
+from rlhf_harness.kubernetes import GROUP
 from rlhf_harness.waiting import until
 from runs import Run
 from safetensors.torch import load_file, save_file
@@ -60,6 +62,30 @@ def test_verdict_of_a_real_phase_ends_the_run(
     assert told in finished["message"]
     assert run.status["stop"]["by"] == "Trainer"
     assert "kubectl logs" in finished["message"]
+
+
+def test_claim_that_is_made_for_a_run_is_what_its_pods_write_to(
+    apply_real: Apply, cluster: Cluster, volume: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = "makes-its-claim"
+    shutil.copytree(volume(NAMESPACE) / "data", tmp_path / "data")
+    os.chown(tmp_path, -1, GROUP)
+    tmp_path.chmod(0o2770)
+    metadata = {"name": name}
+    place = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "claimRef": {"namespace": NAMESPACE, "name": f"{name}-workspace"},
+        "hostPath": {"path": str(tmp_path), "type": "Directory"},
+    }
+    cluster.kubernetes.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": place}
+    )
+    workspace = {"claimName": None, "size": "1Gi"}
+    run = apply_real(NAMESPACE, name, workspace=workspace, data={"prompts": {"path": "absent"}})
+    assert run.wait("Finished", seconds=120)["reason"] == "Invalid"
+    root = tmp_path / f"{name}-{run.object['metadata']['uid'][:8]}"
+    assert Workspace(root).attempt(1, Phase.PREPARATION, 1).result.exists()
 
 
 def test_allocator_that_fails_in_a_real_pod_is_told_with_what_to_change(
