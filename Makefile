@@ -27,7 +27,7 @@ TWO_FILES := --numprocesses 2 --dist loadfile
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything pinned; does nothing if it is up to date

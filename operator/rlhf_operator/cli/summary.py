@@ -13,7 +13,15 @@ from rlhf_trainer.contract import Phase, Workspace
 HEADLINE_COUNT = 5
 """Numbers shown per phase."""
 
-FIRST = ("winRate", "winRateLow", "winRateHigh", "klNats", "klLimitNats", "rewardScore")
+FIRST = (
+    "winRate",
+    "winRateLow",
+    "winRateHigh",
+    "fleissKappa",
+    "klNats",
+    "klLimitNats",
+    "rewardScore",
+)
 """Numbers that go before the others that a phase reports."""
 
 _ENDS = {

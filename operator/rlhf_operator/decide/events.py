@@ -38,7 +38,12 @@ def _phase_events(before: PhaseStatus, after: PhaseStatus) -> Iterator[Event]:
         yield Event("AttemptEnded", f"{name}, {after.last_failure}{waits}", is_warning=True)
     if after.attempts > before.attempts:
         again = f", attempt {after.attempts}" if after.attempts > 1 else ""
-        yield Event("AttemptStarted", f"{name} starts{again}")
+        saved = (
+            f", from its checkpoint of step {after.checkpoint_step}"
+            if after.checkpoint_step
+            else ""
+        )
+        yield Event("AttemptStarted", f"{name} starts{again}{saved}")
     if after.state is not before.state and after.state is PhaseState.SUCCEEDED:
         yield Event("PhaseSucceeded", f"{name} is complete")
 

@@ -48,7 +48,7 @@ def read_rows(source: DatasetSource, setting: str, data_root: Path) -> Iterator[
             f"{setting}.path",
             shortened(source.path),
             f"no such file or folder{where}",
-            "correct the path, or name another data root",
+            "correct the path, or make the file",
         )
     if path.suffix == ".jsonl":
         return _read_jsonl(path, source.path, setting)

@@ -99,7 +99,7 @@ def test_missing_path_names_the_data_root(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"spec.data.prompts.path='b/a.jsonl': no such file or folder below the data root "
         f"{tmp_path}; "
-        "correct the path, or name another data root"
+        "correct the path, or make the file"
     )
 
 
