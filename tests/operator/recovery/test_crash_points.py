@@ -19,7 +19,7 @@ NAMESPACE = "crashes"
 MOST_POINTS = 80
 """A full run costs about half as many writes, Events included."""
 
-STRIDE = int(os.environ.get("RLHF_TEST_CRASH_STRIDE", "5"))
+STRIDE = int(os.environ.get("RLHF_TEST_CRASH_STRIDE", "10"))
 """How many writes lie between two points; `make test-crashes` tries every one."""
 
 END_SECONDS = 90

@@ -89,10 +89,15 @@ class Resuming:
 
     def points(self, phase: Phase, count: int, seed: int) -> list[Point]:
         """Return moments spread over the phase, all kinds of kill in turn."""
-        rng = np.random.default_rng([seed, list(Phase).index(phase)])
+        first = list(Phase).index(phase)
+        rng = np.random.default_rng([seed, first])
         edges = np.linspace(1, self.moments[phase] + 1, count + 1).astype(int)
         return [
-            Point(phase, int(rng.integers(low, max(high, low + 1))), KINDS[index % len(KINDS)])
+            Point(
+                phase,
+                int(rng.integers(low, max(high, low + 1))),
+                KINDS[(first + index) % len(KINDS)],
+            )
             for index, (low, high) in enumerate(pairwise(edges))
         ]
 
