@@ -53,7 +53,7 @@ class RunPolicy(ConfigModel):
 
     termination_grace_period_seconds: int = Field(default=300, ge=1, le=86_400)
     """Time from the request to stop to the kill, in seconds: a step and a checkpoint should fit.
-    Default: 300, some steps of a 7B model.
+    Default: 300, ten times a pod's usual.
     """
 
     keep_jobs: KeepJobs = KeepJobs.FAILED

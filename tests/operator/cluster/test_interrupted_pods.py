@@ -11,6 +11,7 @@ from rlhf_harness.waiting import until
 from runs import Run
 
 from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom, Workspace
+from rlhf_trainer.engine.lineage import complete_steps
 
 NAMESPACE = "interrupted"
 REAL = "rlhf.test/real"
@@ -53,17 +54,12 @@ def training(
         started.append(run)
         root = volume(NAMESPACE) / f"{name}-{run.object['metadata']['uid'][:8]}"
         first = Workspace(root).attempt(1, Phase.SFT, 1)
-        until(lambda: saved(first) > 0, "SFT to save", timeout_seconds=120)
+        until(lambda: bool(complete_steps(first)), "SFT to save", timeout_seconds=120)
         return run, first
 
     yield start
     for run in started:
         run.delete(wait_seconds=90)
-
-
-def saved(paths: AttemptPaths) -> int:
-    names = (path.name.removeprefix("step-") for path in paths.checkpoints.glob("step-*"))
-    return max((int(name) for name in names), default=0)
 
 
 def node_of(run: Run, attempt: int) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from toy import training_config
 
 from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom, Workspace
+from rlhf_trainer.engine.lineage import complete_steps
 
 HERE = Path(__file__).parent
 LAUNCHER = (
@@ -172,8 +173,7 @@ def merged_history(attempts: list[AttemptPaths]) -> list[dict[str, Any]]:
 
 
 def newest_checkpoint(paths: AttemptPaths) -> int | None:
-    steps = [int(path.name.removeprefix("step-")) for path in paths.checkpoints.glob("step-*")]
-    return max(steps, default=None)
+    return max(complete_steps(paths), default=None)
 
 
 def state(folder: Path) -> tuple[dict[str, Any], list[bytes]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launching import Launching
-from resuming import merged_history, resume_config, weights
+from resuming import merged_history, newest_checkpoint, resume_config, weights
 
 from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom
 
@@ -30,8 +30,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 
 
 def newest(paths: AttemptPaths) -> int:
-    names = (path.name.removeprefix("step-") for path in paths.checkpoints.glob("step-*"))
-    return max((int(name) for name in names), default=0)
+    return newest_checkpoint(paths) or 0
 
 
 def everybody(launcher: subprocess.Popen[str], number: signal.Signals) -> None:

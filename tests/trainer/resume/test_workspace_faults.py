@@ -11,6 +11,7 @@ from launching import Launching
 from resuming import resume_config
 
 from rlhf_trainer.contract import AttemptPaths, Phase, Result, ResumedFrom
+from rlhf_trainer.engine.lineage import complete_steps
 
 VOLUME_BYTES = 64 * 2**20
 LONG = {**resume_config(0), "sft": {"maximumSteps": 4000, "epochs": 1000}}
@@ -51,10 +52,6 @@ def fill(volume: Path) -> Path:
             return ballast
 
 
-def steps(paths: AttemptPaths) -> list[int]:
-    return sorted(int(path.name.removeprefix("step-")) for path in paths.checkpoints.glob("step-*"))
-
-
 def resumed_step(paths: AttemptPaths) -> int:
     record = ResumedFrom.model_validate_json(paths.resumed_from.read_text("utf-8"))
     assert record.attempt is not None
@@ -68,7 +65,7 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     message.touch()
     monkeypatch.setenv("RLHF_TERMINATION_LOG", str(message))
     process, paths = launching.start(Phase.SFT, LONG)
-    while not steps(paths):
+    while not complete_steps(paths):
         assert process.poll() is None, process.communicate()[0]
     ballast = fill(volume)
     output, _ = process.communicate()
@@ -77,7 +74,7 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     assert verdict.reason == "WorkspaceUnwritable", output[-3000:]
     assert "No space left" in verdict.message
     assert "make room" in verdict.message
-    complete = steps(paths)
+    complete = complete_steps(paths)
     ballast.unlink()
     end = launching.run(Phase.SFT, until(complete[-1] + 2), attempt=2)
     assert end.code == 0, end.output[-3000:]
@@ -87,11 +84,11 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
 def test_read_only_volume_is_said_and_loses_nothing(launching: Launching, volume: Path) -> None:
     config = LONG
     process, paths = launching.start(Phase.SFT, config)
-    while not steps(paths):
+    while not complete_steps(paths):
         assert process.poll() is None, process.communicate()[0]
     process.terminate()
     process.communicate()
-    complete = steps(paths)
+    complete = complete_steps(paths)
     command, second = launching.command(Phase.SFT, config, 2)
     subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -56,7 +56,7 @@ class CheckpointConfig(ConfigModel):
     """How often a phase saves, and how much it keeps."""
 
     every_steps: int = Field(default=10, ge=1, le=1_000_000)
-    """Steps between checkpoints. Default: 10, minutes of work for a 7B model."""
+    """Steps between checkpoints. Default: 10, the most that a crash loses."""
 
     keep_last: int = Field(default=2, ge=1, le=1000)
     """Newest checkpoints to keep; the newest certified one is always kept besides.

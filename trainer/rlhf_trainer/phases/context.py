@@ -7,7 +7,7 @@ from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.contract import AttemptPaths, Outcome, Phase, Result, Workspace
 from rlhf_trainer.data.prepared import PreparedData
-from rlhf_trainer.errors import Facts, InvalidError, PreemptedError
+from rlhf_trainer.errors import InvalidError, PreemptedError
 from rlhf_trainer.telemetry.telemetry import Telemetry
 
 
@@ -96,12 +96,11 @@ class PhaseContext:
         """How the reward model, and the critic that starts from it, are held."""
         return self.config.reward_model.model or self.config.model
 
-    def stop_if_preempted(self, *, any_rank: bool, facts: Facts) -> None:
-        """End the phase at this step boundary if any rank has been asked to.
+    def stop_if_preempted(self) -> None:
+        """End a phase that saves nothing on the way, if it has been asked to end.
 
         Raises:
             PreemptedError: SIGTERM has arrived.
         """
-        if any_rank:
-            message = f"preempted: asked to end, and did after step {facts.step}"
-            raise PreemptedError(message, facts=facts)
+        if self.preemption.requested:
+            raise PreemptedError("preempted: asked to end, and did before it was complete")

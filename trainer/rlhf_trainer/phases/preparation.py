@@ -24,7 +24,7 @@ from rlhf_trainer.data.tokenise import (
     tokenise_prompts,
 )
 from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer, require_same_tokenizer
-from rlhf_trainer.errors import Facts, GateFailedError
+from rlhf_trainer.errors import GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.judge import load_entry_point
 
@@ -126,7 +126,7 @@ def _tokenise(context: PhaseContext, checked: CheckedData, encoder: Encoder) -> 
 
     def beat() -> None:
         context.telemetry.heartbeat()
-        context.stop_if_preempted(any_rank=context.preemption.requested, facts=Facts())
+        context.stop_if_preempted()
 
     demonstrations = partial(
         tokenise_demonstrations, encoder, maximum_tokens=config.sft.maximum_tokens, heartbeat=beat
