@@ -2,12 +2,14 @@
 
 RLHF_TEST_REQUIRE=all turns every skip into a failure, so that CI cannot pass by leaving tests out;
 tests marked `gpu` are deselected without a GPU, which is not a skip. RLHF_TEST_NOTES names a file
-to which a summary of both is added, for whoever runs several rooms.
+to which a summary of both is added, for whoever runs several rooms. RLHF_TEST_RECORD names a file
+to which tests of recovery add what they saw; docs/reliability.md is made from it.
 """
 
+import json
 import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 _REQUIRE = "RLHF_TEST_REQUIRE"
 _NOTES = "RLHF_TEST_NOTES"
+_RECORD = "RLHF_TEST_RECORD"
 _NOTED = pytest.StashKey[dict[str, str]]()
 """Why a test was left out, by its id: several processes may say so of the same one."""
 
@@ -87,6 +90,29 @@ def pytest_terminal_summary(
     if path := os.environ.get(_NOTES):
         with Path(path).open("a", encoding="utf-8") as notes:
             notes.writelines(f"{line}\n" for line in lines)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a line at once: what takes minutes is to be watched."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", end="", flush=True)  # noqa: T201 -- for people
+
+    return line
+
+
+@pytest.fixture
+def record() -> Callable[..., None]:
+    """Keep a row of a table of docs/reliability.md, where somebody asks for it."""
+
+    def row(table: str, **cells: Any) -> None:
+        if path := os.environ.get(_RECORD):
+            with Path(path).open("a", encoding="utf-8") as rows:
+                rows.write(json.dumps({"table": table, **cells}) + "\n")
+
+    return row
 
 
 def _note_skip(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -48,14 +48,3 @@ def apply(own_cluster: Cluster, operator: OperatorProcess) -> Callable[..., Run]
         return Run(own_cluster.kubernetes, namespace, name)
 
     return apply
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a line at once."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}", flush=True)  # noqa: T201 -- for people
-
-    return line

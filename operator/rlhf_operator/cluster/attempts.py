@@ -104,6 +104,18 @@ def execution(sight: AttemptSight, attempt: AttemptStatus) -> Execution:
     return Running(sight.progress, uid, ending=ending)
 
 
+def is_hearsay(sight: AttemptSight, seen: Execution) -> bool:
+    """Return whether an end is concluded from what is missing, which a late watch would miss too.
+
+    The watches of jobs and of pods do not wait for each other: a job may be seen to end before its
+    pods are seen at all.
+    """
+    if not isinstance(seen, Ended):
+        return False
+    told = [pod for pod in sight.pods if pod.exit_code is not None]
+    return sight.job is None or len(told) < replicas(sight.job)
+
+
 def _all_ended(sight: AttemptSight, job: Json) -> bool:
     """Every pod that the job is to have has ended: true even without a training operator."""
     over = [pod for pod in sight.pods if pod.exit_code is not None or pod.is_lost]

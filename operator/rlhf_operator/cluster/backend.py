@@ -12,12 +12,19 @@ from typing import Protocol, assert_never
 from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey
 from rlhf_operator.api.pool import host_network_warning, placement_refusal
 from rlhf_operator.cluster.api import CONFLICT, GONE, Api
-from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution, job_ended
+from rlhf_operator.cluster.attempts import (
+    AttemptSight,
+    attempt_key,
+    execution,
+    is_hearsay,
+    job_ended,
+)
 from rlhf_operator.cluster.cache import Cache, own_key
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
 from rlhf_operator.cluster.pods import pod_facts
 from rlhf_operator.cluster.reading import is_deleting, is_held, read_run, with_hold
+from rlhf_operator.cluster.resync import refresh
 from rlhf_operator.cluster.starting import Starter
 from rlhf_operator.cluster.troubles import Troubles
 from rlhf_operator.cluster.unreadable import unreadable_status
@@ -104,15 +111,20 @@ class ClusterBackend:
 
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
         key, now, pools = run.key, self._clock(), self._pools()
-        jobs = {attempt: job for job in self._own(raw) if (attempt := attempt_key(job))}
         executions: dict[AttemptKey, Execution] = {}
         trouble, recheck_at = self._troubles.noted(key), None
         if run.status.live is not None:
             live = run.status.live
-            sight = self._sight(run, live.key, jobs.get(live.key), now)
-            executions[live.key] = execution(sight, live.attempt)
+            sight = self._sight(run, raw, live.key, now)
+            seen = execution(sight, live.attempt)
+            if is_hearsay(sight, seen):
+                await refresh(self._api, self._cache, key)
+                sight = self._sight(run, raw, live.key, now)
+                seen = execution(sight, live.attempt)
+            executions[live.key] = seen
             found, recheck_at = await self._troubles.of(key, sight, now)
             trouble = found or trouble
+        jobs = self._jobs(raw)
         return Observed(
             executions,
             refused=placement_refusal(run.spec, pools),
@@ -126,9 +138,7 @@ class ClusterBackend:
             recheck_at=recheck_at,
         )
 
-    def _sight(
-        self, run: RLHFRun, attempt: AttemptKey, job: Json | None, now: datetime
-    ) -> AttemptSight:
+    def _sight(self, run: RLHFRun, raw: Json, attempt: AttemptKey, now: datetime) -> AttemptSight:
         key, live = run.key, run.status.live
         self._cache.pods.forget(key, lambda pod: attempt_key(pod) == attempt)
         pods = [
@@ -143,7 +153,7 @@ class ClusterBackend:
         watch = live.attempt.watch if live else None
         since = watch.last_step if watch else None
         return AttemptSight(
-            job=job,
+            job=self._jobs(raw).get(attempt),
             pods=pods,
             was_seen=any(
                 attempt_key(gone) == attempt and _is_of(gone, run.metadata.uid)
@@ -170,6 +180,10 @@ class ClusterBackend:
         if known:
             return any(_is_of(pod, uid) for uid in known)
         return live is None or _created(pod) >= live.attempt.start_time
+
+    def _jobs(self, raw: Json) -> dict[AttemptKey, Json]:
+        """Return the jobs of this very run by attempt."""
+        return {attempt: job for job in self._own(raw) if (attempt := attempt_key(job))}
 
     def _own(self, raw: Json) -> list[Json]:
         """Return the jobs of this very run, and not of an earlier one of its name."""

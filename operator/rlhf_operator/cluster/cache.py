@@ -99,8 +99,13 @@ class Store:
             self._gone[key, name] = version(obj)
         return key
 
-    def replace(self, objects: Iterable[Json], at: int) -> set[RunKey]:
-        """Take in a list as of a resource version; return the runs for which something changed."""
+    def replace(
+        self, objects: Iterable[Json], at: int, *, only: RunKey | None = None
+    ) -> set[RunKey]:
+        """Take in a list as of a resource version; return the runs for which something changed.
+
+        `only` says that the list holds the objects of one run and tells nothing about others.
+        """
         changed = set()
         listed = set()
         for obj in objects:
@@ -112,12 +117,13 @@ class Store:
             if known is None or version(known) < version(obj):
                 changed.add(key)
             self.put(obj)
-        for key in list(self.keys()):
+        for key in list(self.keys()) if only is None else [only]:
             for obj in self.of(key):
                 if (key, obj["metadata"]["name"]) not in listed and version(obj) <= at:
                     self.remove(obj)
                     changed.add(key)
-        self._gone = {place: gone for place, gone in self._gone.items() if gone > at}
+        if only is None:
+            self._gone = {place: gone for place, gone in self._gone.items() if gone > at}
         return changed
 
 

@@ -70,8 +70,8 @@ def test_workspace_folder_is_written_by_a_pod_and_read_here(
 
 
 def test_second_node_takes_pods_by_its_labels(cluster: Cluster) -> None:
-    if len(cluster.nodes) == 1:
-        cluster.add_node(NodeOptions(gpus=4, labels={"pool": "second"}))
+    # Other tests may have added nodes of their own.
+    added = cluster.add_node(NodeOptions(gpus=4, labels={"pool": "second"}))
     kubernetes = cluster.kubernetes
     kubernetes.namespace("second")
     placed = {"nodeSelector": {"pool": "second"}}
@@ -80,7 +80,7 @@ def test_second_node_takes_pods_by_its_labels(cluster: Cluster) -> None:
     )
     wait_condition(kubernetes, "second", "there", "Succeeded")
     pod = kubernetes.get("pod", "there-master-0", "-n", "second")
-    assert pod["spec"]["nodeName"] == cluster.nodes[1].name
+    assert pod["spec"]["nodeName"] == added.name
 
 
 def test_lost_node_takes_its_pods_with_it_and_comes_back_with_its_gpus(cluster: Cluster) -> None:

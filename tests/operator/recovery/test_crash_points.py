@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from rlhf_harness import Cluster, kwok
 from rlhf_harness.waiting import until
 from runs import Run, ending, manifest
 
+NAMESPACE = "recovery"
+
 DYING = Path(__file__).parent / "dying_operator.py"
 DIED = 77
-NAMESPACE = "crashes"
 MOST_POINTS = 80
 """A full run costs about half as many writes, Events included."""
 
@@ -23,19 +24,6 @@ STRIDE = int(os.environ.get("RLHF_TEST_CRASH_STRIDE", "10"))
 """How many writes lie between two points; `make test-crashes` tries every one."""
 
 END_SECONDS = 90
-
-
-@pytest.fixture(scope="module")
-def mortal(own_cluster: Cluster, operator: OperatorProcess) -> Iterator[OperatorProcess]:
-    """An operator that is started by the tests, the usual one being away."""
-    operator.stop()
-    kubernetes = own_cluster.kubernetes
-    kubernetes.namespace(NAMESPACE)
-    kubernetes.workspace(NAMESPACE, operator.folder / "workspaces" / NAMESPACE)
-    yield operator
-    operator.kill()
-    operator.program = ("-m", "rlhf_operator.main")
-    operator.start()
 
 
 class Disturbance:
@@ -53,7 +41,7 @@ class Disturbance:
         self._run.patch(**ending("200ms"))
         how = kwok.ending("100ms", exit_code=143)
         annotations = [f"{name}={value}" for name, value in how.items()]
-        pod = ("pod", pods[0]["metadata"]["name"], "-n", NAMESPACE)
+        pod = ("pod", pods[0]["metadata"]["name"], "-n", self._run.namespace)
         self._run.kubernetes.kubectl("annotate", *pod, "--overwrite", *annotations)
         self._left = False
 
@@ -115,7 +103,8 @@ def test_run_ends_alike_wherever_the_operator_dies(
             (*one[:-1], (one[-1] or "").replace(name, "run")) for one in seen["phases"]
         ]
         expected = expected or (seen, jobs)
-        assert (seen, jobs) == expected, f"died after write {point}"
+        told = [one.get("lastFailure") for one in run.status["phases"]]
+        assert (seen, jobs) == expected, f"died after write {point}; failures: {told}"
         created = Counter(
             one.name or one.resource
             for one in own_cluster.audit.since(mark, user=mortal.user)

@@ -67,6 +67,17 @@ class Row:
             f"exit {self.code:>4}, went on from {where:<8} {verdict}"
         )
 
+    def cells(self) -> dict[str, Any]:
+        """Return what is kept of the row."""
+        return {
+            "phase": self.point.phase.value,
+            "moment": self.point.moment,
+            "kill": self.point.kind,
+            "exitCode": self.code,
+            "resumedStep": self.resumed_step,
+            "isEqual": not self.differences,
+        }
+
 
 class Resuming:
     """All phases of one run, undisturbed, and copies of it that are killed."""
@@ -75,6 +86,8 @@ class Resuming:
         self.config = resume_config(zero_stage)
         self.whole = Launching(data_root, folder / "whole", processes, PROGRAM)
         self.folder = folder
+        ranks = "1 rank" if processes == 1 else f"{processes} ranks"
+        self.shape = f"{ranks}, ZeRO {zero_stage}"
         self.moments: dict[Phase, int] = {}
 
     def prepare(self) -> None:

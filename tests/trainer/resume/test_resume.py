@@ -28,11 +28,14 @@ def resuming(
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_phase_ends_as_if_nothing_had_happened(
-    resuming: Resuming, phase: Phase, say: Callable[[str], None]
+    resuming: Resuming, phase: Phase, say: Callable[[str], None], record: Callable[..., None]
 ) -> None:
-    rows = [resuming.kill_and_resume(point) for point in resuming.points(phase, POINTS, SEED)]
-    for row in rows:
-        say(f"{resuming.whole.processes} rank(s)  {row}")
+    rows = []
+    for point in resuming.points(phase, POINTS, SEED):
+        row = resuming.kill_and_resume(point)
+        say(f"{resuming.shape}  {row}")
+        record("resume", shape=resuming.shape, **row.cells())
+        rows.append(row)
     assert not [row for row in rows if row.differences]
     # A phase that is asked to end in its last step completes instead.
     assert any(row.code for row in rows) or len(rows) < len(KINDS)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rlhf_operator.api import AttemptStatus
-from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution
+from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution, is_hearsay
 from rlhf_operator.cluster.pods import PodFacts, pod_facts
 from rlhf_operator.decide import Ended, Execution, NotStarted, Running
 from rlhf_trainer.contract import Outcome, Phase, Result
@@ -268,3 +268,18 @@ def test_pod_that_cannot_start_says_why(status: dict[str, Any], reason: str) -> 
 @pytest.mark.parametrize("labels", [None, {}, {"rlhf.dev/phase": "cooking"}])
 def test_attempt_key_of_foreign_labels_is_none(labels: dict[str, str] | None) -> None:
     assert attempt_key({"metadata": {"labels": labels}}) is None
+
+
+def test_is_hearsay_end_that_not_every_pod_has_told_of() -> None:
+    for sight in (
+        AttemptSight(None, [], was_seen=True),
+        AttemptSight(job("Succeeded"), []),
+        AttemptSight(job("Failed"), [pod_facts(pod("worker", 1), NOON, gone=False)]),
+    ):
+        assert is_hearsay(sight, execution(sight, ATTEMPT)), sight
+
+
+def test_is_hearsay_not_what_every_pod_has_told_and_not_life() -> None:
+    told = [pod_facts(pod(name, 1), NOON, gone=False) for name in ("master", "worker")]
+    for sight in (AttemptSight(job("Failed"), told), AttemptSight(job("Running"), [])):
+        assert not is_hearsay(sight, execution(sight, ATTEMPT)), sight

@@ -86,3 +86,14 @@ def test_put_strips_what_nobody_reads() -> None:
 def test_put_of_an_unlabelled_object_is_ignored() -> None:
     store = Store(labelled_key)
     assert store.put({"metadata": {"name": "x", "labels": None}}) is None
+
+
+def test_replace_of_one_run_tells_nothing_about_others() -> None:
+    store = Store(labelled_key)
+    store.put(obj(5, name="j"))
+    other = obj(5, name="other")
+    other["metadata"]["labels"] = {"rlhf.dev/run": "other"}
+    store.put(other)
+    store.replace([], 9, only=KEY)
+    assert versions(store) == []
+    assert len(store.of(RunKey("a", "other"))) == 1
