@@ -1,6 +1,6 @@
 """The operator's process: caches, watches, workers, watchdog and probes, from start to SIGTERM.
 
-Who may write is asked for every write (`Api.may_write`): the seam for a leader's lease.
+Of several processes one leads and works; it asks before every write whether it still does.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import kopf
@@ -19,12 +19,13 @@ from rlhf_operator import logs
 from rlhf_operator.cluster import Api, Cache, ClusterBackend, resync
 from rlhf_operator.errors import ClusterError, SpecError
 from rlhf_operator.handlers import configure, new_registry
+from rlhf_operator.leader import Elector, LeaseName, Timing, led
 from rlhf_operator.metrics import OperatorMetrics, Summary
 from rlhf_operator.passes import Passes
 from rlhf_operator.pools import MountedPools
 from rlhf_operator.probes import serving
 from rlhf_operator.queue import WorkQueue
-from rlhf_operator.settings import Settings
+from rlhf_operator.settings import Settings, identity
 from rlhf_operator.targets import targets
 from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session
 
@@ -47,8 +48,15 @@ def now() -> datetime:
 class Operator:
     """One process of the operator."""
 
-    def __init__(self, settings: Settings, client: ApiClient, reader: Reader) -> None:
-        self._settings, self._cache, self._api = settings, Cache(), Api(client)
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        reader: Reader,
+        stop: asyncio.Event,
+        leads: Callable[[], bool],
+    ) -> None:
+        self._settings, self._cache, self._api = settings, Cache(), api
         readings = Readings()
         backend = ClusterBackend(
             self._api,
@@ -58,18 +66,17 @@ class Operator:
             now,
             image=settings.image,
         )
-        self.metrics = OperatorMetrics(self._summaries, lambda: len(self._queue))
+        self.metrics = OperatorMetrics(self._summaries, lambda: len(self._queue), leads)
         self._passes = Passes(backend, now, self.metrics)
         self._queue = WorkQueue(self._passes.look, now)
         self._watchdog = Watchdog(
             reader, readings, lambda: targets(self._cache), on_reading=self._has_read
         )
-        self._ready, self._stop = asyncio.Event(), asyncio.Event()
+        self._ready, self._stop = asyncio.Event(), stop
         self._watching = asyncio.Event()
 
     async def run(self) -> None:
         """Work until told to stop."""
-        self._take_signals()
         # Kopf leaves alone what exists before it starts, and cancels everything else at its end.
         tasks = [
             asyncio.create_task(self._queue.run(self._settings.workers), name="queue"),
@@ -127,7 +134,7 @@ class Operator:
         logger.info("the cluster is known")
         await self._watching.wait()
         # Kopf has set its own handlers, with which stopping takes seconds.
-        self._take_signals()
+        take_signals(self._stop)
         await asyncio.sleep(SECOND_LIST_SECONDS)
         while True:
             await self._list()
@@ -153,29 +160,46 @@ class Operator:
             logger.critical("%s ended", task.get_name(), exc_info=task.exception())
             self._stop.set()
 
-    def _take_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-
     def _summaries(self) -> Iterator[Summary]:
         for key in list(self._cache.runs.keys()):
             status = (self._cache.run(key) or {}).get("status") or {}
             yield str(status.get("phase", "Pending")), str(status.get("outcome", ""))
 
 
-async def operate(settings: Settings) -> None:
-    """Run one operator until it is told to stop."""
+def take_signals(stop: asyncio.Event) -> None:
+    """Have the usual signals end the process in good order."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def operate(settings: Settings) -> bool:
+    """Run one operator until it is told to stop; return whether it ended as it should."""
+    stop = asyncio.Event()
+    take_signals(stop)
     await credentials.load_config()  # type: ignore[no-untyped-call]
     async with ApiClient() as client, new_session() as session:
-        operator = Operator(settings, client, Reader(session, settings.metrics_port))
+        elector = Elector(
+            Api(client),
+            LeaseName(settings.lease_namespace, settings.lease_name, identity()),
+            Timing(settings.lease_seconds),
+            clock=now,
+            monotonic=asyncio.get_running_loop().time,
+        )
+        operator = Operator(
+            settings,
+            Api(client, elector.held),
+            Reader(session, settings.metrics_port),
+            stop,
+            elector.held,
+        )
         async with serving(
             settings.host,
             settings.port,
             metrics=operator.metrics.page,
             alive=operator.alive,
-            ready=operator.ready,
+            ready=lambda: operator.ready() if elector.held() else elector.ready(),
         ):
-            await operator.run()
+            return await led(elector, operator.run, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,11 +209,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("LOGNAME", "rlhf-operator")
     settings = Settings.parse(sys.argv[1:] if argv is None else argv)
     try:
-        asyncio.run(operate(settings))
+        ended_well = asyncio.run(operate(settings))
     except SpecError as error:
         logger.critical("%s", error)
         return 2
-    return 0
+    return 0 if ended_well else 1
 
 
 if __name__ == "__main__":

@@ -23,9 +23,14 @@ Summary = tuple[str, str]
 class OperatorMetrics:
     """What the operator counts and measures."""
 
-    def __init__(self, runs: Callable[[], Iterable[Summary]], depth: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        runs: Callable[[], Iterable[Summary]],
+        depth: Callable[[], int],
+        leads: Callable[[], bool],
+    ) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Live(runs, depth))
+        self.registry.register(_Live(runs, depth, leads))
         self.pass_seconds = Histogram(
             f"{PREFIX}pass_duration_seconds",
             "Time of one pass over one run, its writes included.",
@@ -89,8 +94,13 @@ class OperatorMetrics:
 class _Live(Collector):
     """What is counted anew for every page."""
 
-    def __init__(self, runs: Callable[[], Iterable[Summary]], depth: Callable[[], int]) -> None:
-        self._runs, self._depth = runs, depth
+    def __init__(
+        self,
+        runs: Callable[[], Iterable[Summary]],
+        depth: Callable[[], int],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._runs, self._depth, self._leads = runs, depth, leads
 
     @override
     def collect(self) -> Iterator[Metric]:
@@ -102,4 +112,7 @@ class _Live(Collector):
         yield runs
         yield GaugeMetricFamily(
             f"{PREFIX}queue_depth", "Runs that wait for a pass.", value=self._depth()
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}leads", "1 in the process that holds the lease.", value=float(self._leads())
         )

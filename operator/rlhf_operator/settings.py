@@ -1,10 +1,14 @@
 """What the operator's process is told on its command line."""
 
 import argparse
+import socket
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from rlhf_operator.leader.timing import LEASE_SECONDS
 
 DEFAULT_WORKERS = 8
 DEFAULT_PORT = 8080
@@ -30,6 +34,11 @@ class Settings:
     """How often lists find what the watches may have missed."""
     metrics_port: int
     """Where trainers serve their metrics."""
+    lease_namespace: str
+    lease_name: str
+    """Of several processes, the one that holds this Lease works."""
+    lease_seconds: float
+    """How long the others wait for a leader that has gone silent."""
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:
@@ -41,6 +50,11 @@ class Settings:
     def scopes(self) -> tuple[str | None, ...]:
         """The namespaces to list, or None for the whole cluster."""
         return self.namespaces or (None,)
+
+
+def identity() -> str:
+    """Return a name for this process alone; it begins with its pod's."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,4 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"default: {DEFAULT_RESYNC_SECONDS:g}",
     )
     parser.add_argument("--metrics-port", type=int, default=8000, help="default: 8000")
+    parser.add_argument("--lease-namespace", default="default", help="default: default")
+    parser.add_argument("--lease-name", default="rlhf-operator", help="default: rlhf-operator")
+    parser.add_argument(
+        "--lease-seconds",
+        type=float,
+        default=LEASE_SECONDS,
+        help=f"how long others wait for a silent leader; default: {LEASE_SECONDS:g}",
+    )
     return parser

@@ -8,7 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class OperatorProcess:
     account: Kubernetes | None = field(default=None)
     program: tuple[str, ...] = ("-m", "rlhf_operator.main")
     environment: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    replica: str = ""
 
     @property
     def user(self) -> str:
@@ -83,7 +85,7 @@ class OperatorProcess:
 
     @property
     def log(self) -> Path:
-        return self.folder / f"{self.release}.log"
+        return self.folder / f"{self.release}{self.replica}.log"
 
     def install(self) -> None:
         """Grant the chart's rights."""
@@ -97,9 +99,13 @@ class OperatorProcess:
                 kubernetes.apply(manifest)
 
     def start(self) -> None:
-        """Start it and return when it follows the cluster."""
+        """Start it and return when it leads and follows the cluster."""
         self.begin()
-        until(self._is_ready, lambda: f"the operator: {self.tail()}", timeout_seconds=60)
+        until(
+            lambda: self._is_ready() and self.leads(),
+            lambda: f"the operator: {self.tail()}",
+            timeout_seconds=60,
+        )
 
     def begin(self) -> None:
         """Start it and return at once."""
@@ -110,6 +116,8 @@ class OperatorProcess:
             *(sys.executable, *self.program, "--host=127.0.0.1"),
             *(f"--port={self.port}", f"--pools={self.folder / 'pools'}"),
             f"--image={self.cluster.image}",
+            *(f"--lease-namespace={NAMESPACE}", f"--lease-name={self.release}"),
+            *self.options,
             *(f"--namespace={name}" for name in self.namespaces),
         ]
         own = {"KUBECONFIG": str(self.account.kubeconfig), **self.environment}
@@ -126,11 +134,21 @@ class OperatorProcess:
         return code
 
     def kill(self) -> None:
-        """End it without asking."""
+        """End it without asking; its successor does not wait for its lease to run out."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
+            self.drop_lease()
+
+    def beside(self, replica: str, **changes: Any) -> "OperatorProcess":
+        """Return another process of the same release, not started yet."""
+        return replace(self, replica=f"-{replica}", port=0, process=None, **changes)
+
+    def drop_lease(self) -> None:
+        """Take the lease from whoever holds it."""
+        lease = ("lease", self.release, "-n", NAMESPACE, "--ignore-not-found")
+        self.cluster.kubernetes.kubectl("delete", *lease)
 
     def tail(self) -> str:
         """Return the end of its log."""
@@ -155,6 +173,10 @@ class OperatorProcess:
             return bool(self.answer("/healthz"))
         except OSError:
             return False
+
+    def leads(self) -> bool:
+        """Whether it is the one that works."""
+        return self.is_serving() and "rlhf_operator_leads 1.0" in self.page("/metrics")
 
     def _is_ready(self) -> bool:
         assert self.process is not None

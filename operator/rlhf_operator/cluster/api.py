@@ -47,6 +47,13 @@ class Api:
         """Create an object and return it as stored."""
         return await self._write("POST", kind.path(manifest["metadata"]["namespace"]), manifest)
 
+    async def replace(self, kind: Kind, manifest: Json) -> Json:
+        """Replace the very version of an object that the manifest names."""
+        metadata = manifest["metadata"]
+        return await self._write(
+            "PUT", kind.path(metadata["namespace"], metadata["name"]), manifest
+        )
+
     async def replace_status(self, kind: Kind, manifest: Json) -> Json:
         """Replace the status of the very version of an object that the manifest names."""
         metadata = manifest["metadata"]

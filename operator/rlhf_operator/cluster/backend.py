@@ -5,7 +5,7 @@ was looked at; jobs and ConfigMaps are created and never changed; deletes carry 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol, assert_never
 
@@ -134,6 +134,7 @@ class ClusterBackend:
             held=is_held(raw),
             jobs=frozenset(self._removable(jobs)),
             unfinished=frozenset(attempt for attempt, job in jobs.items() if not job_ended(job)),
+            strays=frozenset(self._alive(key, jobs, now)),
             trouble=trouble,
             recheck_at=recheck_at,
         )
@@ -189,6 +190,20 @@ class ClusterBackend:
         """Return the jobs of this very run, and not of an earlier one of its name."""
         uid = raw["metadata"].get("uid", "")
         return [job for job in self._cache.jobs.of(own_key(raw)) if _is_of(job, uid)]
+
+    def _alive(
+        self, key: RunKey, jobs: Mapping[AttemptKey, Json], now: datetime
+    ) -> Iterator[AttemptKey]:
+        """Yield the attempts that have a pod alive, or none yet."""
+        for attempt, job in jobs.items():
+            pods = [
+                pod_facts(pod, now, gone=False)
+                for pod in self._cache.pods.of(key)
+                if _is_of(pod, job["metadata"]["uid"])
+            ]
+            gone = [pod for pod in self._cache.pods.remains(key) if attempt_key(pod) == attempt]
+            if not job_ended(job) and (any(pod.alive for pod in pods) or not (pods or gone)):
+                yield attempt
 
     @staticmethod
     def _removable(jobs: Mapping[AttemptKey, Json]) -> list[AttemptKey]:

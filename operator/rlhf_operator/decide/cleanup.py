@@ -12,8 +12,8 @@ from rlhf_operator.decide.observed import Observed, Running
 def superfluous(status: RunStatus, observed: Observed, keep: KeepJobs) -> Iterator[Action]:
     """Yield the removal of jobs that are over: those of complete phases once the next runs."""
     live = status.live
-    superseded = _superseded(live, observed)
-    yield from map(RemoveJob, superseded)
+    unwanted = _unwanted(live, observed)
+    yield from map(RemoveJob, unwanted)
     if keep is KeepJobs.ALL:
         return
     if status.outcome is None and not (live and isinstance(observed.execution(live.key), Running)):
@@ -21,7 +21,7 @@ def superfluous(status: RunStatus, observed: Observed, keep: KeepJobs) -> Iterat
     done = {phase.key for phase in status.phases if phase.state.is_done}
     last = next((phase.key for phase in reversed(status.phases) if phase.attempts), None)
     for key in sorted(observed.jobs):
-        if key in superseded or (live is not None and key == live.key):
+        if key in unwanted or (live is not None and key == live.key):
             continue
         phase = key[:2]
         kept_for_its_log = keep is KeepJobs.FAILED and (phase not in done or phase == last)
@@ -29,18 +29,21 @@ def superfluous(status: RunStatus, observed: Observed, keep: KeepJobs) -> Iterat
             yield RemoveJob(key)
 
 
-def _superseded(live: LiveAttempt | None, observed: Observed) -> list[AttemptKey]:
-    """Return the jobs that a newer attempt has taken the place of before their end.
+def _unwanted(live: LiveAttempt | None, observed: Observed) -> list[AttemptKey]:
+    """Return the jobs that are alive, or could come to life again, besides the live attempt's.
 
-    The node of such a job was lost: once it is back, its pods would be made again.
+    The node of one was lost before its end, and a newer attempt took its place: once the node is
+    back, its pods would be made again. Another was made by a leader that froze on the way to the
+    API server, and woke up after its time.
     """
-    if live is None:
-        return []
-    return [
-        key
-        for key in sorted(observed.unfinished & observed.jobs)
-        if key[:2] == live.key[:2] and key.attempt < live.key.attempt
-    ]
+    unwanted = observed.strays
+    if live is not None:
+        unwanted = (unwanted - {live.key}) | {
+            key
+            for key in observed.unfinished
+            if key[:2] == live.key[:2] and key.attempt < live.key.attempt
+        }
+    return sorted(unwanted & observed.jobs)
 
 
 def removal_time(status: RunStatus, policy: RunPolicy) -> datetime | None:

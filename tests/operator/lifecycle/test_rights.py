@@ -131,7 +131,10 @@ def test_operator_that_cannot_reach_the_cluster_is_alive_and_not_ready(
         operator.begin()
         until(operator.is_serving, "its endpoint")
         assert operator.answer("/healthz") == (200, "ok\n")
-        assert operator.answer("/readyz") == (503, "the cluster is not known yet\n")
+        assert operator.answer("/readyz") == (
+            503,
+            "lease rlhf-system/rlhf has not been read yet\n",
+        )
     finally:
         apiserver.start()
     until(

@@ -15,9 +15,9 @@ LAST = int(os.environ["DIE_AFTER"])
 writes = count(1)
 
 
-async def write(self: Api, *arguments: Any, **options: Any) -> Any:
-    answer = await plain(self, *arguments, **options)
-    if next(writes) == LAST:
+async def write(self: Api, method: str, path: str, *arguments: Any) -> Any:
+    answer = await plain(self, method, path, *arguments)
+    if "/leases" not in path and next(writes) == LAST:
         os._exit(DIED)
     return answer
 

@@ -63,6 +63,7 @@ def run_to_its_end(
         if mortal.process.poll() is not None and not died:
             assert mortal.process.returncode == DIED, mortal.tail()
             died = True
+            mortal.drop_lease()
             mortal.program, mortal.environment = ("-m", "rlhf_operator.main"), {}
             mortal.begin()
         disturbance.act()

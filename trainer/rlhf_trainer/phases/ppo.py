@@ -130,7 +130,10 @@ class _PPO:
             labels = {"signal": breach.signal.value, "action": breach.action.value}
             self.telemetry.increment("guard_breaches", **labels)
             self.telemetry.note(breach.message)
-        if verdict.within_limit:
+        # A checkpoint that only an interruption made certifies nothing: which policy a stop exports
+        # must not depend on whether a node was drained.
+        planned = self.recovery.is_due(self.step) or self.step == self.settings.total_steps
+        if verdict.within_limit and planned:
             self.checkpoints.certify(self.step)
         self.telemetry.set("certified_step", self.checkpoints.certified_step)
         if verdict.action is Action.REDUCE_LEARNING_RATE:

@@ -67,6 +67,10 @@ class Recovery:
         )
         return state
 
+    def is_due(self, step: int) -> bool:
+        """Return whether the phase is saved after `step` updates, interrupted or not."""
+        return step % self._context.config.checkpoint.every_steps == 0
+
     def at_boundary(
         self, state: StateT, facts: Facts, add: Callable[[Path], object] = lambda _: None
     ) -> None:
@@ -79,7 +83,7 @@ class Recovery:
             WorkspaceError: the volume is full or cannot be written.
         """
         preempted = self._ranks.any(self._context.preemption.requested)
-        if preempted or state.step % self._context.config.checkpoint.every_steps == 0:
+        if preempted or self.is_due(state.step):
             self.save(state, add)
         if preempted:
             message = f"preempted: asked to end, and saved after step {state.step}"

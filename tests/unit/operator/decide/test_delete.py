@@ -132,3 +132,24 @@ def test_job_of_a_lost_node_is_removed_once_its_successor_runs(
     second = FIRST._replace(attempt=2)
     assert decision.actions[:2] == (StartAttempt(second, run.spec.training()), RemoveJob(FIRST))
     assert decision.actions.count(RemoveJob(FIRST)) == 1
+
+
+@pytest.mark.parametrize("keep", ["All", "Failed", "None"])
+def test_job_that_lives_although_its_time_is_over_is_removed(tell: Tell, keep: str) -> None:
+    story = tell(f"spec.runPolicy.keepJobs={keep}")
+    story.after(0)
+    story.ended(0)
+    live = story.run.status.live.key
+    both = frozenset({FIRST, live})
+    observed = replace(seen(jobs=both, strays=both), executions={live: Running()})
+    actions = decide(story.run, observed, story.now).actions
+    assert RemoveJob(FIRST) in actions
+    assert RemoveJob(live) not in actions
+
+
+def test_job_that_lives_after_the_end_of_its_run_is_removed(tell: Tell) -> None:
+    story = tell("spec.runPolicy.keepJobs=All")
+    story.after(0)
+    story.ended(20)
+    observed = seen(jobs=frozenset({FIRST}), strays=frozenset({FIRST}))
+    assert decide(story.run, observed, story.now).actions == (RemoveJob(FIRST),)
