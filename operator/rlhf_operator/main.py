@@ -11,14 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-import kopf
 from kubernetes.aio import config as credentials
 from kubernetes.aio.client import ApiClient
 
 from rlhf_operator import logs
 from rlhf_operator.cluster import Api, Cache, ClusterBackend, resync
 from rlhf_operator.errors import ClusterError, SpecError
-from rlhf_operator.handlers import configure, new_registry
+from rlhf_operator.handlers import new_registry
 from rlhf_operator.leader import Elector, LeaseName, Timing, led
 from rlhf_operator.metrics import OperatorMetrics, Summary
 from rlhf_operator.passes import Passes
@@ -28,6 +27,7 @@ from rlhf_operator.queue import WorkQueue
 from rlhf_operator.settings import Settings, identity
 from rlhf_operator.targets import targets
 from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session
+from rlhf_operator.watching import follow
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +74,10 @@ class Operator:
         )
         self._ready, self._stop = asyncio.Event(), stop
         self._watching = asyncio.Event()
+        self._failed = False
 
-    async def run(self) -> None:
-        """Work until told to stop."""
+    async def run(self) -> bool:
+        """Work until told to stop; return whether that was what ended it."""
         # Kopf leaves alone what exists before it starts, and cancels everything else at its end.
         tasks = [
             asyncio.create_task(self._queue.run(self._settings.workers), name="queue"),
@@ -87,11 +88,15 @@ class Operator:
             task.add_done_callback(self._ended)
         try:
             await self._watch()
+        except ClusterError as error:
+            logger.critical("%s", error)
+            self._failed = True
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         logger.info("stopped")
+        return not self._failed
 
     def alive(self) -> str:
         """Return what makes a restart worth while, if anything does."""
@@ -104,21 +109,11 @@ class Operator:
 
     async def _watch(self) -> None:
         """Follow the cluster until told to stop."""
-        namespaces = self._settings.namespaces
-        settings = kopf.OperatorSettings()
-        configure(settings)
         await self._ready_or_stopped()
         if self._stop.is_set():
             return
-        await kopf.operator(
-            registry=new_registry(self._cache, self._queue.add),
-            settings=settings,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            standalone=True,
-            stop_flag=self._stop,
-            ready_flag=self._watching,
-        )
+        registry = new_registry(self._cache, self._queue.add)
+        await follow(registry, self._settings.namespaces, stop=self._stop, ready=self._watching)
 
     async def _ready_or_stopped(self) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (self._ready, self._stop)]
@@ -158,6 +153,7 @@ class Operator:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception() is not None:
             logger.critical("%s ended", task.get_name(), exc_info=task.exception())
+            self._failed = True
             self._stop.set()
 
     def _summaries(self) -> Iterator[Summary]:
@@ -208,12 +204,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Kopf asks who it is, and in a container nobody may know.
     os.environ.setdefault("LOGNAME", "rlhf-operator")
     settings = Settings.parse(sys.argv[1:] if argv is None else argv)
+    runner = asyncio.Runner()
     try:
-        ended_well = asyncio.run(operate(settings))
+        ended_well = runner.run(operate(settings))
     except SpecError as error:
         logger.critical("%s", error)
         return 2
-    return 0 if ended_well else 1
+    if not ended_well:
+        # Something may be left that cannot be cancelled; a fresh process is to start at once.
+        logging.shutdown()
+        os._exit(1)
+    runner.close()
+    return 0
 
 
 if __name__ == "__main__":

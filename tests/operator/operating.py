@@ -77,6 +77,7 @@ class OperatorProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     replica: str = ""
+    restarts: int = 0
 
     @property
     def user(self) -> str:
@@ -144,6 +145,13 @@ class OperatorProcess:
     def beside(self, replica: str, **changes: Any) -> "OperatorProcess":
         """Return another process of the same release, not started yet."""
         return replace(self, replica=f"-{replica}", port=0, process=None, **changes)
+
+    def tend(self) -> None:
+        """Start it again if it has ended, as a kubelet would."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            self.restarts += 1
+            self.begin()
 
     def drop_lease(self) -> None:
         """Take the lease from whoever holds it."""

@@ -19,6 +19,9 @@ MERGE_PATCH = "application/merge-patch+json"
 
 CONFLICT, GONE = 409, 404
 
+FIELD_MANAGER = "rlhf-operator"
+"""What the API server notes beside every field that we set."""
+
 _FAILED = 400
 """Statuses from here on are failures."""
 
@@ -65,7 +68,7 @@ class Api:
         return await self._write("PATCH", kind.path(namespace, name), patch, MERGE_PATCH)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete an object, if it is still the one with this UID."""
+        """Delete an object, if it is still the one with this UID; one that is gone is fine."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -75,7 +78,7 @@ class Api:
         try:
             await self._write("DELETE", kind.path(namespace, name), options)
         except ClusterError as error:
-            if error.status not in (GONE, CONFLICT):
+            if error.status != GONE:
                 raise
 
     async def _write(
@@ -83,7 +86,8 @@ class Api:
     ) -> Json:
         if not self._may_write():
             raise ClusterError(f"{method} {path}: this process does not lead any more")
-        return await self._request(method, path, body=body, content_type=content_type)
+        query = {} if method == "DELETE" else {"fieldManager": FIELD_MANAGER}
+        return await self._request(method, path, query=query, body=body, content_type=content_type)
 
     async def _request(
         self,

@@ -20,6 +20,7 @@ from rlhf_operator.cluster.attempts import (
     job_ended,
 )
 from rlhf_operator.cluster.cache import Cache, own_key
+from rlhf_operator.cluster.edits import edit
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
 from rlhf_operator.cluster.pods import pod_facts
@@ -112,7 +113,7 @@ class ClusterBackend:
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
         key, now, pools = run.key, self._clock(), self._pools()
         executions: dict[AttemptKey, Execution] = {}
-        trouble, recheck_at = self._troubles.noted(key), None
+        trouble, recheck_at, edited = self._troubles.noted(key), None, None
         if run.status.live is not None:
             live = run.status.live
             sight = self._sight(run, raw, live.key, now)
@@ -123,7 +124,7 @@ class ClusterBackend:
                 seen = execution(sight, live.attempt)
             executions[live.key] = seen
             found, recheck_at = await self._troubles.of(key, sight, now)
-            trouble = found or trouble
+            trouble, edited = found or trouble, edit(sight.job) if sight.job else None
         jobs = self._jobs(raw)
         return Observed(
             executions,
@@ -136,6 +137,7 @@ class ClusterBackend:
             unfinished=frozenset(attempt for attempt, job in jobs.items() if not job_ended(job)),
             strays=frozenset(self._alive(key, jobs, now)),
             trouble=trouble,
+            edited=edited,
             recheck_at=recheck_at,
         )
 

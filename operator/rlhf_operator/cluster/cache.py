@@ -132,7 +132,8 @@ class Cache:
 
     def __init__(self) -> None:
         self.runs = Store(own_key)
-        self.jobs = Store(labelled_key)
+        # Whole: who has changed a job stands in its managedFields.
+        self.jobs = Store(labelled_key, lambda job: job)
         self.pods = Store(labelled_key, trimmed_pod)
 
     def run(self, key: RunKey) -> Json | None:

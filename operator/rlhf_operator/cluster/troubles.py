@@ -26,6 +26,12 @@ PATIENCE = timedelta(seconds=15)
 INTERVAL = timedelta(seconds=60)
 """How often the API server is asked at most about one job."""
 
+FAILURES = 3
+"""How often in a row the API server must fail before people are told: one failure passes."""
+
+_SERVER_FAILED = 500
+"""Statuses from here on: an admission webhook that does not answer is one of them."""
+
 _POD_SECURITY = "violates PodSecurity"
 
 _INIT_CONTAINER = '"init-pytorch"'
@@ -38,11 +44,14 @@ class Troubles:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._refusals: dict[RunKey, Trouble] = {}
+        self._failures: dict[RunKey, int] = {}
         self._asked: dict[RunKey, tuple[str, datetime, Trouble | None]] = {}
 
     def note(self, key: RunKey, error: ClusterError) -> None:
-        """Remember a request that was refused for good."""
-        if error.is_refusal:
+        """Remember a request that was refused for good, or that fails again and again."""
+        failed = error.status >= _SERVER_FAILED
+        self._failures[key] = self._failures.get(key, 0) + 1 if failed else 0
+        if error.is_refusal or self._failures[key] >= FAILURES:
             reason = error.reason if error.reason.isalpha() else "Refused"
             self._refusals[key] = Trouble(reason, str(error))
 
@@ -53,10 +62,11 @@ class Troubles:
     def clear(self, key: RunKey) -> None:
         """Forget a refusal: everything could be done."""
         self._refusals.pop(key, None)
+        self._failures.pop(key, None)
 
     def forget(self, key: RunKey) -> None:
         """Forget a run."""
-        self._refusals.pop(key, None)
+        self.clear(key)
         self._asked.pop(key, None)
 
     async def of(

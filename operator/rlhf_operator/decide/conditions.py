@@ -27,6 +27,10 @@ KL_EXCEEDED = ("KLLimitExceeded", "KLCeilingExceeded")
 """Reasons of a stop by the rule on KL, whoever applied it."""
 
 
+JOB_EDITED = "JobEdited"
+"""Reason of `Progressing` while an attempt runs as somebody else would have it."""
+
+
 class _Finding(NamedTuple):
     type: ConditionType
     status: ConditionStatus
@@ -97,6 +101,8 @@ def _running(due: PhaseStatus, attempt: AttemptStatus, observed: Observed) -> _F
         return _Finding(type_, TRUE, "Stopping", f"{name}, is asked to end")
     if observed.trouble is not None:
         return _Finding(type_, FALSE, observed.trouble.reason, observed.trouble.message)
+    if observed.edited is not None:
+        return _Finding(type_, TRUE, JOB_EDITED, f"{name}; {observed.edited}")
     return _Finding(type_, TRUE, "AttemptRunning", name)
 
 

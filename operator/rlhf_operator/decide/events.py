@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rlhf_operator.api import PhaseState, PhaseStatus, RunOutcome, RunStatus
+from rlhf_operator.api import ConditionType, PhaseState, PhaseStatus, RunOutcome, RunStatus
+from rlhf_operator.decide.conditions import JOB_EDITED
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,17 @@ def _run_events(before: RunStatus, after: RunStatus) -> Iterator[Event]:
         yield Event("Suspended", "the run pauses")
     if before.suspend_time and not after.suspend_time:
         yield Event("Resumed", "the run goes on")
+    yield from _edited(before, after)
     if after.stop is not None and before.stop is None:
         yield Event(after.stop.reason, after.stop.message, is_warning=True)
     if after.outcome is not None and before.outcome is None:
         failed = after.outcome is not RunOutcome.COMPLETED
         yield Event("Finished", f"the run has ended: {after.outcome}", is_warning=failed)
+
+
+def _edited(before: RunStatus, after: RunStatus) -> Iterator[Event]:
+    known, found = (one.condition(ConditionType.PROGRESSING) for one in (before, after))
+    if found is None or found.reason != JOB_EDITED:
+        return
+    if known is None or known.message != found.message:
+        yield Event(JOB_EDITED, found.message, is_warning=True)

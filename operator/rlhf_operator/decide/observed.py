@@ -118,6 +118,8 @@ class Observed:
     """Those of them that are alive, or are about to be."""
     trouble: Trouble | None = None
     """What keeps the live attempt from moving."""
+    edited: str | None = None
+    """Who else has changed what the live attempt's job asks for, and what to do about it."""
     recheck_at: datetime | None = None
     """When time alone changes what is seen."""
 

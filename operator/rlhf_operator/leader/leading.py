@@ -9,21 +9,20 @@ from rlhf_operator.leader.elector import Elector
 logger = logging.getLogger(__name__)
 
 
-async def led(elector: Elector, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> bool:
+async def led(elector: Elector, work: Callable[[], Awaitable[bool]], stop: asyncio.Event) -> bool:
     """Wait for the lead and do the work until `stop`; return whether it ended as it should.
 
-    `work` ends once `stop` is set, which the loss of the lead does, too: the process is then to
-    end, and a fresh one to wait for the lead.
+    `work` tells whether it ended as it should. It ends once `stop` is set, which the loss of the
+    lead does, too: the process is then to end, and a fresh one to wait for the lead.
     """
     await _first(elector.acquire(), stop)
     keeping = asyncio.create_task(elector.keep(), name="lease")
     keeping.add_done_callback(lambda _: stop.set())
     try:
-        if not stop.is_set():
-            await work()
+        ended_well = stop.is_set() or await work()
         if keeping.done():
             logger.critical("not leading any more: %s", keeping.result())
-        return not keeping.done()
+        return ended_well and not keeping.done()
     finally:
         keeping.cancel()
         await elector.release()

@@ -1,7 +1,9 @@
 """The control plane: etcd, API server, controller manager and scheduler, each a process."""
 
+import sys
 from importlib.resources import files
 
+from rlhf_harness.commands import run
 from rlhf_harness.context import Context
 from rlhf_harness.pki import Pair
 from rlhf_harness.processes import Command
@@ -175,3 +177,24 @@ def _front_proxy(context: Context) -> tuple[str, ...]:
         f"--proxy-client-cert-file={pair.certificate}",
         f"--proxy-client-key-file={pair.key}",
     )
+
+
+_COMPACT = """
+import base64, json, sys, urllib.request
+def ask(path, body):
+    request = urllib.request.Request(sys.argv[1] + path, json.dumps(body).encode())
+    return json.load(urllib.request.urlopen(request, timeout=10))
+key = base64.b64encode(b"compact").decode()
+revision = ask("/v3/kv/range", {"key": key})["header"]["revision"]
+ask("/v3/kv/compaction", {"revision": revision, "physical": True})
+print(revision)
+"""
+
+
+def compact(context: Context) -> int:
+    """Have etcd forget all history; return up to which revision.
+
+    The API server answers from a history of its own until it is restarted.
+    """
+    url = f"http://127.0.0.1:{context.placement.ports.etcd}"
+    return int(run(context.placement.command([sys.executable, "-I", "-c", _COMPACT, url])))

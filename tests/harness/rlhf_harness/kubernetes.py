@@ -80,6 +80,17 @@ class Kubernetes:
         token = self.kubectl("-n", namespace, "create", "token", name, "--duration=24h").strip()
         return self._as(f"{namespace}-{name}", kubeconfigs.with_token(self._cluster(), token))
 
+    def through(self, server: str, name: str) -> "Kubernetes":
+        """The same user, who reaches the API at another address, without TLS."""
+        config = self._view()
+        config["clusters"][0]["cluster"] = {"server": server}
+        return self._as(name, json.dumps(config))
+
+    def server(self) -> tuple[str, bytes]:
+        """Where the API is, and the certificate of its authority."""
+        cluster = self._cluster()
+        return cluster["server"], base64.b64decode(cluster["certificate-authority-data"])
+
     def impersonated(self, user: str, groups: Sequence[str] = ()) -> "Kubernetes":
         """The API as another user sees it, who need not be known to anything but RBAC."""
         config = self._view()
