@@ -15,6 +15,8 @@ INSTALLED := $(VENV)/.installed-$(LOCK_SUM)
 SEED ?=
 WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 
+SOAK_RECORD := runs/soak/record.jsonl
+
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
@@ -66,8 +68,17 @@ test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of
 	$(BIN)/python -m pytest tests/operator
 
 .PHONY: test-crashes
-test-crashes: $(INSTALLED) ## Let the operator die after each single write of whole runs
-	RLHF_TEST_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/operator/recovery/test_crash_points.py
+test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each single write of whole runs
+	RLHF_TEST_CRASH_STRIDE=1 RLHF_TEST_FREEZE_STRIDE=1 $(BIN)/python -m pytest \
+		tests/operator/recovery/test_crash_points.py tests/operator/leader/test_late_writes.py
+
+.PHONY: soak
+soak: $(INSTALLED) ## Break everything many times and write docs/reliability.md anew [about 90 min]
+	rm -f $(SOAK_RECORD) && mkdir -p $(dir $(SOAK_RECORD))
+	RLHF_TEST_RECORD=$(SOAK_RECORD) $(MAKE) --no-print-directory test-resume test-crashes
+	RLHF_TEST_RECORD=$(SOAK_RECORD) RLHF_TEST_FAULT_ROUNDS=10 RLHF_TEST_OUTAGE_SECONDS=60 \
+		$(BIN)/python -m pytest tests/operator/faults tests/operator/leader/test_failover.py
+	$(BIN)/python scripts/reliability.py $(SOAK_RECORD) docs/reliability.md
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG

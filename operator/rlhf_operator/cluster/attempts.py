@@ -28,6 +28,8 @@ ITERATION_LABEL, PHASE_LABEL, ATTEMPT_LABEL = (
     "rlhf.dev/attempt",
 )
 
+JOB_DELETED = "its job was deleted"
+
 
 @dataclass(frozen=True)
 class AttemptSight:
@@ -126,13 +128,13 @@ def _ended(sight: AttemptSight) -> Ended:
     """Judge the end of an attempt by all of its pods."""
     decisive = _decisive(sight.pods)
     if decisive is None:
-        text = "its job was deleted" if sight.job is None else "its job failed without a pod"
+        text = JOB_DELETED if sight.job is None else "its job failed without a pod"
         return Ended(None, message=text, disrupted=sight.job is None, progress=sight.progress)
     crashed = decisive.outcome in (Outcome.CRASHED, Outcome.PREEMPTED)
     return Ended(
         decisive.exit_code,
         decisive.result,
-        decisive.message,
+        JOB_DELETED if sight.job is None and decisive.vanished else decisive.message,
         disrupted=crashed and _is_disrupted(sight.pods),
         progress=sight.progress,
         pod=_pod_with_log(sight, decisive),

@@ -93,7 +93,7 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
                 left.pop(0)
             return not left
 
-        until(ended, lambda: f"{left[0].name}: {left[0].status}", timeout_seconds=seconds)
+        until(ended, lambda: seen(left[0]), timeout_seconds=seconds)
         for run in runs:
             assert run.status["outcome"] == "Completed", run.status
             told = [one["lastFailure"] for one in run.status["phases"]]
@@ -108,3 +108,9 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
         until(lambda: all(len(run.jobs()) == 1 for run in runs), "superfluous jobs to go")
 
     return runs_end
+
+
+def seen(run: Run) -> str:
+    """Return what is there of a run, for whoever wants to know what it waits for."""
+    pods = [(pod["metadata"]["name"], pod["status"]) for pod in run.pods()]
+    return f"{run.name}: jobs {run.jobs()}, pods {pods}, status {run.status}"

@@ -92,7 +92,12 @@ def outcome(run: Run) -> dict[str, Any]:
 
 @pytest.mark.parametrize("retry", [False, True], ids=["undisturbed", "with-a-retry"])
 def test_run_ends_alike_wherever_the_operator_dies(
-    mortal: OperatorProcess, own_cluster: Cluster, say: Callable[[str], None], *, retry: bool
+    mortal: OperatorProcess,
+    own_cluster: Cluster,
+    say: Callable[[str], None],
+    record: Callable[..., None],
+    *,
+    retry: bool,
 ) -> None:
     kind, expected = "retry" if retry else "plain", None
     for number, point in enumerate(itertools.count(1, STRIDE), start=1):
@@ -116,5 +121,7 @@ def test_run_ends_alike_wherever_the_operator_dies(
         run.delete_unattended()
         if not died:
             say(f"{kind}: the operator died at {number - 1} points, every {STRIDE} writes")
+            name = "a phase is interrupted once" if retry else "undisturbed"
+            record("crashes", run=name, points=number - 1)
             return
         assert point < MOST_POINTS, "the operator never ran out of writes"
