@@ -59,8 +59,13 @@ def crashes(rows: list[Row]) -> str:
     """The operator dying after its writes."""
     return table(
         ("run", "the operator died after", "same end, no duplicate job"),
-        ((row["run"], f"each of {row['points']} writes", "every time") for row in rows),
+        ((row["run"], _after(row), "every time") for row in rows),
     )
+
+
+def _after(row: Row) -> str:
+    each = "each" if row["stride"] == 1 else f"every {row['stride']}th"
+    return f"{each} of its writes: {row['points']} times"
 
 
 def failover(rows: list[Row]) -> str:
@@ -77,7 +82,6 @@ def failover(rows: list[Row]) -> str:
 def late(rows: list[Row]) -> str:
     """Late writes of leaders that were frozen."""
     meaning = {
-        "200": "done, and undone: see below",
         "201": "done: an Event, or a job that the new leader removes at once",
         "404": "refused: it is gone",
         "409": "refused: it has changed, or exists",
@@ -88,7 +92,9 @@ def late(rows: list[Row]) -> str:
     def cells() -> Iterator[Cells]:
         for sent, count in sorted(counts.items()):
             what, _, code = sent.partition(": ")
-            yield what, str(count), f"{code}, {meaning.get(code, '?')}"
+            code, _, after = code.partition(", ")
+            undone = f"; then {after}" if after else ""
+            yield what, str(count), f"{code}, {meaning[code]}{undone}"
 
     return table(("late write", "times", "answer"), cells())
 
@@ -104,7 +110,11 @@ def faults(rows: list[Row]) -> str:
             counts: Counter[str] = Counter()
             for row in group:
                 counts.update(row["counts"])
-            often = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+            often = ", ".join(
+                f"{count} x {what}" if what != "times" else f"{count} x"
+                for what, count in sorted(counts.items())
+                if count
+            )
             runs = sum(row["runs"] for row in group)
             yield fault, often, f"{runs} of {runs} runs completed, every job was made once"
 
@@ -117,13 +127,14 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
 
 
 def filled(text: str, rows: list[Row]) -> str:
-    """Return the document with the tables for which there are rows."""
+    """Return the document with its tables filled in."""
     for name, build in TABLES.items():
         own = [row for row in rows if row["table"] == name]
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        if own:
-            head, _, rest = text.partition(begin)
-            text = head + begin + "\n" + build(own) + "\n\n" + end + rest.partition(end)[2]
+        if not own or begin not in text or end not in text:
+            sys.exit(f"table {name}: no rows, or no place for them; run make soak to its end")
+        head, _, rest = text.partition(begin)
+        text = head + begin + "\n" + build(own) + "\n\n" + end + rest.partition(end)[2]
     return text
 
 

@@ -34,6 +34,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
+    # Whoever leads and cannot follow is to make way: as long as a lease, not a minute.
+    settings.networking.error_backoffs = (0.5, 1, 2, 3, 5)
     for kind in (JOBS, PODS):
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = RUN_LABEL
 

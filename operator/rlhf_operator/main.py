@@ -74,7 +74,7 @@ class Operator:
         )
         self._ready, self._stop = asyncio.Event(), stop
         self._watching = asyncio.Event()
-        self._failed = False
+        self._failed, self._not_listed = False, ""
 
     async def run(self) -> bool:
         """Work until told to stop; return whether that was what ended it."""
@@ -105,7 +105,7 @@ class Operator:
 
     def ready(self) -> str:
         """Return why this process cannot do its work yet, if it cannot."""
-        return "" if self._ready.is_set() else "the cluster is not known yet"
+        return "" if self._ready.is_set() else f"the cluster is not known yet{self._not_listed}"
 
     async def _watch(self) -> None:
         """Follow the cluster until told to stop."""
@@ -140,6 +140,7 @@ class Operator:
             changed = await resync(self._api, self._cache, self._settings.scopes)
         except ClusterError as error:
             logger.warning("the cluster could not be listed: %s", error)
+            self._not_listed = f": {error}"
             return False
         for key in changed:
             self._queue.add(key)

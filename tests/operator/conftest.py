@@ -17,9 +17,6 @@ from runs import Run, manifest
 
 __all__ = ["cluster", "control_plane", "own_cluster"]
 
-_MADE: set[str] = set()
-"""Namespaces that have a workspace already."""
-
 
 @pytest.fixture(scope="session")
 def operator(
@@ -34,16 +31,38 @@ def operator(
     process.kill()
 
 
+@pytest.fixture(scope="session")
+def prepare(own_cluster: Cluster, operator: OperatorProcess) -> Callable[[str], None]:
+    """Make a namespace with a workspace, unless it is there."""
+    made: set[str] = set()
+
+    def prepare(namespace: str) -> None:
+        if namespace not in made:
+            own_cluster.kubernetes.namespace(namespace)
+            own_cluster.kubernetes.workspace(namespace, operator.folder / "workspaces" / namespace)
+            made.add(namespace)
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def unattended(own_cluster: Cluster, operator: OperatorProcess) -> Iterator[OperatorProcess]:
+    """The usual operator, stopped: others of its release work."""
+    operator.stop()
+    yield operator
+    own_cluster.tend()
+    operator.start()
+
+
 @pytest.fixture
-def apply(own_cluster: Cluster, operator: OperatorProcess) -> Callable[..., Run]:
+def apply(
+    own_cluster: Cluster, operator: OperatorProcess, prepare: Callable[[str], None]
+) -> Callable[..., Run]:
     """Make a namespace, if need be, and a run in it."""
     assert operator.process is not None, "an earlier test left the operator stopped"
 
     def apply(namespace: str, name: str, **spec: Any) -> Run:
-        if namespace not in _MADE:
-            own_cluster.kubernetes.namespace(namespace)
-            own_cluster.kubernetes.workspace(namespace, operator.folder / "workspaces" / namespace)
-            _MADE.add(namespace)
+        prepare(namespace)
         own_cluster.kubernetes.apply(manifest(namespace, name, **spec))
         return Run(own_cluster.kubernetes, namespace, name)
 

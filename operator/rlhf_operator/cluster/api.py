@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException
+from kubernetes.aio.config import ConfigException
 
 from rlhf_operator.cluster.kinds import Json, Kind
 from rlhf_operator.errors import ClusterError
@@ -98,18 +99,18 @@ class Api:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        request = await self._client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
         try:
+            request = await self._client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
             response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             text: bytes = await response.read()  # type: ignore[no-untyped-call]
-        except (TimeoutError, ApiException, aiohttp.ClientError) as error:
+        except (OSError, ApiException, ConfigException, aiohttp.ClientError) as error:
             raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from error
         return _answer(method, path, response.status, text)
 

@@ -134,8 +134,8 @@ def _ended(sight: AttemptSight) -> Ended:
     return Ended(
         decisive.exit_code,
         decisive.result,
-        JOB_DELETED if sight.job is None and decisive.vanished else decisive.message,
-        disrupted=crashed and _is_disrupted(sight.pods),
+        JOB_DELETED if sight.job is None and crashed else decisive.message,
+        disrupted=crashed and (sight.job is None or _is_disrupted(sight.pods)),
         progress=sight.progress,
         pod=_pod_with_log(sight, decisive),
         node=decisive.node,

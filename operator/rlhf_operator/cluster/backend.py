@@ -106,7 +106,7 @@ class ClusterBackend:
                 await self._act(run, decision, action)
         except ClusterError as error:
             error.after_status = written
-            self._troubles.note(run.key, error)
+            self._troubles.note(run.key, error, self._clock())
             raise
         self._troubles.clear(run.key)
 
@@ -135,7 +135,7 @@ class ClusterBackend:
             held=is_held(raw),
             jobs=frozenset(self._removable(jobs)),
             unfinished=frozenset(attempt for attempt, job in jobs.items() if not job_ended(job)),
-            strays=frozenset(self._alive(key, jobs, now)),
+            alive=frozenset(self._alive(key, jobs, now)),
             trouble=trouble,
             edited=edited,
             recheck_at=recheck_at,
@@ -203,7 +203,8 @@ class ClusterBackend:
                 for pod in self._cache.pods.of(key)
                 if _is_of(pod, job["metadata"]["uid"])
             ]
-            gone = [pod for pod in self._cache.pods.remains(key) if attempt_key(pod) == attempt]
+            uid = job["metadata"]["uid"]
+            gone = any(_is_of(pod, uid) for pod in self._cache.pods.remains(key))
             if not job_ended(job) and (any(pod.alive for pod in pods) or not (pods or gone)):
                 yield attempt
 

@@ -20,12 +20,14 @@ def edit(job: Json) -> str | None:
         and one.get("manager") != FIELD_MANAGER
         and not (queued and str(one.get("manager", "")).startswith(_QUEUE_MANAGER))
     ]
-    if not foreign:
+    if not foreign and (queued or metadata.get("generation", 1) == 1):
         return None
-    last = max(foreign, key=lambda one: str(one.get("time", "")))
+    # Who only takes a field away is noted nowhere.
+    last: Json = max(foreign, key=lambda one: str(one.get("time", "")), default={})
+    who = f" by {last['manager']} at {last.get('time')}" if last else ""
     name, namespace = metadata["name"], metadata["namespace"]
     return (
-        f"PyTorchJob {name} was edited by {last.get('manager')} at {last.get('time')}: "
+        f"PyTorchJob {name} was edited{who}: "
         "what runs may not be what the run asks for; for a new attempt delete it: "
         f"kubectl -n {namespace} delete pytorchjob {name}"
     )

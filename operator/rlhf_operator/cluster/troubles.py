@@ -21,13 +21,10 @@ from rlhf_operator.decide import Trouble
 from rlhf_operator.errors import ClusterError
 
 PATIENCE = timedelta(seconds=15)
-"""How long a job may take to get its pods before somebody asks why."""
+"""How long a job may take to get its pods, or a request may fail, before people are told."""
 
 INTERVAL = timedelta(seconds=60)
 """How often the API server is asked at most about one job."""
-
-FAILURES = 3
-"""How often in a row the API server must fail before people are told: one failure passes."""
 
 _SERVER_FAILED = 500
 """Statuses from here on: an admission webhook that does not answer is one of them."""
@@ -44,15 +41,15 @@ class Troubles:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._refusals: dict[RunKey, Trouble] = {}
-        self._failures: dict[RunKey, int] = {}
+        self._failing_since: dict[RunKey, datetime] = {}
         self._asked: dict[RunKey, tuple[str, datetime, Trouble | None]] = {}
 
-    def note(self, key: RunKey, error: ClusterError) -> None:
-        """Remember a request that was refused for good, or that fails again and again."""
+    def note(self, key: RunKey, error: ClusterError, now: datetime) -> None:
+        """Remember a request that was refused for good, or that has been failing for a while."""
         failed = error.status >= _SERVER_FAILED
-        self._failures[key] = self._failures.get(key, 0) + 1 if failed else 0
-        if error.is_refusal or self._failures[key] >= FAILURES:
-            reason = error.reason if error.reason.isalpha() else "Refused"
+        since = self._failing_since.setdefault(key, now)
+        if error.is_refusal or (failed and now >= since + PATIENCE):
+            reason = error.reason or ("ServerFailed" if failed else "Refused")
             self._refusals[key] = Trouble(reason, str(error))
 
     def noted(self, key: RunKey) -> Trouble | None:
@@ -62,7 +59,7 @@ class Troubles:
     def clear(self, key: RunKey) -> None:
         """Forget a refusal: everything could be done."""
         self._refusals.pop(key, None)
-        self._failures.pop(key, None)
+        self._failing_since.pop(key, None)
 
     def forget(self, key: RunKey) -> None:
         """Forget a run."""

@@ -36,7 +36,7 @@ def _unwanted(live: LiveAttempt | None, observed: Observed) -> list[AttemptKey]:
     back, its pods would be made again. Another was made by a leader that froze on the way to the
     API server, and woke up after its time.
     """
-    unwanted = observed.strays
+    unwanted = observed.alive
     if live is not None:
         unwanted = (unwanted - {live.key}) | {
             key

@@ -100,7 +100,9 @@ def _running(due: PhaseStatus, attempt: AttemptStatus, observed: Observed) -> _F
     if attempt.stop is not None:
         return _Finding(type_, TRUE, "Stopping", f"{name}, is asked to end")
     if observed.trouble is not None:
-        return _Finding(type_, FALSE, observed.trouble.reason, observed.trouble.message)
+        parts = (observed.trouble.message, observed.edited)
+        message = "; ".join(part for part in parts if part)
+        return _Finding(type_, FALSE, observed.trouble.reason, message)
     if observed.edited is not None:
         return _Finding(type_, TRUE, JOB_EDITED, f"{name}; {observed.edited}")
     return _Finding(type_, TRUE, "AttemptRunning", name)

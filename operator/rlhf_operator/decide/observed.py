@@ -114,8 +114,8 @@ class Observed:
     """Attempts that left something behind which can be removed."""
     unfinished: frozenset[AttemptKey] = frozenset()
     """Those of them that are not known to be over, and could come to life again."""
-    strays: frozenset[AttemptKey] = frozenset()
-    """Those of them that are alive, or are about to be."""
+    alive: frozenset[AttemptKey] = frozenset()
+    """Those of them that are alive or are about to be, the live attempt's included."""
     trouble: Trouble | None = None
     """What keeps the live attempt from moving."""
     edited: str | None = None

@@ -87,12 +87,13 @@ class Elector:
 
     async def release(self) -> None:
         """Let the next process lead at once; who cannot say so lets it wait."""
-        held, self._renewed_at = self.held(), None
-        if not held:
+        self._renewed_at = None
+        if self._seen is None:
             return
         try:
             async with asyncio.timeout(self._timing.retry_seconds):
                 lease = await self._read()
+                # Whoever was told to end in the middle of taking it holds it, too.
                 if lease and Record.of(lease, 0.0).holder == self._lease.identity:
                     await self._api.replace(LEASES, record.let_go(lease))
         except (ClusterError, TimeoutError) as error:

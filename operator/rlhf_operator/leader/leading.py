@@ -25,13 +25,17 @@ async def led(elector: Elector, work: Callable[[], Awaitable[bool]], stop: async
         return ended_well and not keeping.done()
     finally:
         keeping.cancel()
+        # A renewal on its way would be in the way of the release.
+        await asyncio.gather(keeping, return_exceptions=True)
         await elector.release()
 
 
 async def _first(waits: Awaitable[None], stop: asyncio.Event) -> None:
     """Return once either has come."""
     tasks = [asyncio.ensure_future(waits), asyncio.create_task(stop.wait())]
-    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -170,6 +170,12 @@ class Cluster:
         self["training-operator"].restart(command)
         training_operator.wait_accepting(self.kubernetes)
 
+    def tend(self) -> None:
+        """Start again what has ended, as a kubelet would: a scheduler ends when it is in doubt."""
+        for component in self._components.values():
+            if not component.running:
+                component.start()
+
     def lose_node(self, lost: node.Node) -> None:
         """Let a node go silent with everything on it; `revive_node` brings it back, empty."""
         self[f"kubelet-{lost.name}"].kill()

@@ -18,21 +18,10 @@ from faulty_proxy import FaultyProxy
 NAMESPACE = "faults"
 
 
-@pytest.fixture(scope="package")
-def usual(own_cluster: Cluster, operator: OperatorProcess) -> Iterator[OperatorProcess]:
-    """The usual operator, stopped: another one of its release works."""
-    operator.stop()
-    kubernetes = own_cluster.kubernetes
-    kubernetes.namespace(NAMESPACE)
-    kubernetes.workspace(NAMESPACE, operator.folder / "workspaces" / NAMESPACE)
-    yield operator
-    operator.start()
-
-
 @pytest.fixture
-def kept(usual: OperatorProcess) -> Iterator[OperatorProcess]:
+def kept(unattended: OperatorProcess) -> Iterator[OperatorProcess]:
     """An operator, leading; see `runs_end` for who restarts it."""
-    process = usual.beside("kept")
+    process = unattended.beside("kept")
     process.start()
     yield process
     process.kill()
@@ -50,19 +39,20 @@ def proxy(own_cluster: Cluster, tmp_path: Path) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture
-def behind(usual: OperatorProcess, proxy: FaultyProxy) -> Iterator[OperatorProcess]:
+def behind(unattended: OperatorProcess, proxy: FaultyProxy) -> Iterator[OperatorProcess]:
     """An operator behind the proxy, leading."""
-    assert usual.account is not None
-    account = usual.account.through(proxy.url, "behind-the-proxy")
-    process = usual.beside("behind", environment={"KUBECONFIG": str(account.kubeconfig)})
+    assert unattended.account is not None
+    account = unattended.account.through(proxy.url, "behind-the-proxy")
+    process = unattended.beside("behind", environment={"KUBECONFIG": str(account.kubeconfig)})
     process.start()
     yield process
     process.kill()
 
 
 @pytest.fixture
-def begin(own_cluster: Cluster) -> Callable[..., list[Run]]:
+def begin(own_cluster: Cluster, prepare: Callable[[str], None]) -> Callable[..., list[Run]]:
     """Apply runs of which every pod completes after a moment."""
+    prepare(NAMESPACE)
 
     def begin(names: list[str], after: str = "500ms") -> list[Run]:
         items = [manifest(NAMESPACE, name, **ending(after)) for name in names]

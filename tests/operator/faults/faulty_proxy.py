@@ -25,7 +25,8 @@ class FaultyProxy:
     def __init__(self, server: str, authority: Path, rng: np.random.Generator) -> None:
         self._server = server
         self._tls = ssl.create_default_context(cafile=str(authority))
-        self._rng = rng
+        self.rng = rng
+        """Chooses which requests fail, and how."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stop = asyncio.Event()
@@ -93,7 +94,7 @@ class FaultyProxy:
         if self.refusing:
             return self._cut_off(request)
         code = self._fault(request)
-        if code and (request.method == "GET" or self._rng.random() < 0.5):
+        if code and (request.method == "GET" or self.rng.random() < 0.5):
             self.injected[f"{code} instead of an answer"] += 1
             return _status(code)
         try:
@@ -114,9 +115,9 @@ class FaultyProxy:
             return 0
         if self.forbidding and reads:
             return 403
-        if request.query.get("watch") or self._rng.random() >= self.failing:
+        if request.query.get("watch") or self.rng.random() >= self.failing:
             return 0
-        return int(self._rng.choice(PASSING if reads else (409, *PASSING)))
+        return int(self.rng.choice(PASSING if reads else (409, *PASSING)))
 
     @asynccontextmanager
     async def _forwarded(self, request: web.Request) -> AsyncIterator[aiohttp.ClientResponse]:

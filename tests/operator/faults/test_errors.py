@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from faulty_proxy import FaultyProxy
 from operating import OperatorProcess
@@ -31,9 +32,9 @@ def test_requests_that_fail_are_repeated_and_nothing_is_done_twice(
     record: Record,
     round_: int,
 ) -> None:
-    proxy.failing = 0.25
+    proxy.rng, proxy.failing = np.random.default_rng(round_), 0.25
     runs = begin([f"errors-{round_}-{index}" for index in range(RUNS_PER_ROUND)])
-    runs_end(behind, runs)
+    runs_end(behind, runs, seconds=300)
     proxy.failing = 0.0
     assert not behind.restarts, behind.tail()
     assert {"409", "429", "500"} == {what[:3] for what in proxy.injected if what[0] in "45"}
@@ -82,7 +83,7 @@ def test_watch_whose_history_is_gone_is_begun_anew(
     control_plane.compact(own_cluster.context)
     own_cluster["kube-apiserver"].restart()
     proxy.refusing = False
-    runs_end(behind, runs)
+    runs_end(behind, runs, meanwhile=own_cluster.tend)
     assert not behind.restarts, behind.tail()
     assert proxy.relisted, "no watch was told that its history is gone"
     record("faults", fault="history compacted", runs=1, counts={"times": 1})
@@ -96,7 +97,7 @@ def test_right_taken_away_ends_the_process_and_a_fresh_one_waits_for_it(
     proxy.forbidding = True
     proxy.drop_watches()
     assert behind.process is not None
-    assert behind.process.wait(timeout=60) == 1
+    assert behind.process.wait(timeout=120) == 1
     assert "a watch has failed" in behind.tail()
     behind.tend()
     until(lambda: "could not be listed" in behind.tail(), behind.tail)

@@ -5,27 +5,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from operating import OperatorProcess
-from rlhf_harness import Cluster
-
-NAMESPACE = "led"
 
 Replicas = tuple[OperatorProcess, OperatorProcess]
 
 
-@pytest.fixture(scope="package")
-def unattended(own_cluster: Cluster, operator: OperatorProcess) -> Iterator[OperatorProcess]:
-    """The usual operator, stopped: others of its release work."""
-    operator.stop()
-    kubernetes = own_cluster.kubernetes
-    kubernetes.namespace(NAMESPACE)
-    kubernetes.workspace(NAMESPACE, operator.folder / "workspaces" / NAMESPACE)
-    yield operator
-    operator.start()
-
-
 @pytest.fixture
-def replicas(unattended: OperatorProcess) -> Iterator[Callable[..., Replicas]]:
+def replicas(
+    unattended: OperatorProcess, prepare: Callable[[str], None]
+) -> Iterator[Callable[..., Replicas]]:
     """Make two processes, not started yet; whatever becomes of them, they are gone afterwards."""
+    prepare("led")
     made: list[OperatorProcess] = []
 
     def replicas(*options: str) -> Replicas:

@@ -1,5 +1,6 @@
-"""A leader that freezes when its FREEZE_AT-th write is on its way, and was allowed already."""
+"""A leader that freezes when its FREEZE_AT-th write about FREEZE_RUN is on its way, and allowed."""
 
+import json
 import os
 import signal
 import sys
@@ -10,12 +11,13 @@ from rlhf_operator.cluster.api import Api
 from rlhf_operator.main import main
 
 plain = Api._request
-AT = int(os.environ["FREEZE_AT"])
+AT, RUN = int(os.environ["FREEZE_AT"]), os.environ["FREEZE_RUN"]
 writes = count(1)
 
 
 async def request(self: Api, method: str, path: str, **options: Any) -> Any:
-    if method != "GET" and "/leases" not in path and next(writes) == AT:
+    about = method != "GET" and RUN in path + json.dumps(options.get("body"))
+    if about and next(writes) == AT:
         os.kill(os.getpid(), signal.SIGSTOP)
     return await plain(self, method, path, **options)
 

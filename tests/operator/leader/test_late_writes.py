@@ -33,7 +33,13 @@ def freezing(replicas: Replicas) -> Callable[[int], tuple[OperatorProcess, Opera
 
     def freezing(point: int) -> tuple[OperatorProcess, OperatorProcess]:
         frozen, other = replicas("--lease-seconds=3")
-        frozen.program, frozen.environment = (str(FREEZING),), {"FREEZE_AT": str(point)}
+        frozen.program, frozen.environment = (
+            (str(FREEZING),),
+            {
+                "FREEZE_AT": str(point),
+                "FREEZE_RUN": f"late-{point}",
+            },
+        )
         return frozen, other
 
     return freezing
@@ -71,7 +77,7 @@ def test_late_write_of_a_frozen_leader_changes_nothing(
         assert sent, "the write that was on its way never came"
         until(lambda: settled(run) == before, lambda: f"{before}; now {settled(run)}")  # noqa: B023
         say(f"frozen at write {point}, woken after its successor's run: {', '.join(sent)}")
-        record("late", point=point, sent=sent[0])
+        record("late", point=point, sent=", ".join(sent))
         late += sent
         frozen.process = None
         other.kill()

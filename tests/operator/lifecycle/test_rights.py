@@ -137,6 +137,7 @@ def test_operator_that_cannot_reach_the_cluster_is_alive_and_not_ready(
         )
     finally:
         apiserver.start()
+        own_cluster.tend()
     until(
         lambda: operator.answer("/readyz")[0] == 200, "it to know the cluster", timeout_seconds=60
     )

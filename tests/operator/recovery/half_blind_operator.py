@@ -1,4 +1,4 @@
-"""An operator whose watch of one kind of object, named by BLIND_TO, never tells it anything."""
+"""An operator that is woken by its watch of BLIND_TO, a kind of object, and shown nothing by it."""
 
 import os
 import sys

@@ -122,6 +122,6 @@ def test_run_ends_alike_wherever_the_operator_dies(
         if not died:
             say(f"{kind}: the operator died at {number - 1} points, every {STRIDE} writes")
             name = "a phase is interrupted once" if retry else "undisturbed"
-            record("crashes", run=name, points=number - 1)
+            record("crashes", run=name, points=number - 1, stride=STRIDE)
             return
         assert point < MOST_POINTS, "the operator never ran out of writes"

@@ -255,6 +255,18 @@ def test_launcher_sigterm_while_other_nodes_still_work_ends_soon(start: Start) -
     assert (code, first.result().outcome) == (0, Outcome.COMPLETED), errors
 
 
+def test_launcher_of_an_attempt_that_has_completed_says_so_again_and_starts_nothing(
+    start: Start,
+) -> None:
+    first = start("say Completed")
+    assert first.finish()[0] == 0
+    before = first.result()
+    again = start("say Diverged")
+    code, errors = again.finish()
+    assert (code, again.result(), again.termination_message()) == (0, before, before), errors
+    assert "complete already" in errors
+
+
 def test_launcher_that_is_killed_takes_its_ranks_along(start: Start) -> None:
     launch = start("ignore-sigterm")
     rank = launch.wait_for("waiting-0")

@@ -45,11 +45,29 @@ def main(argv: Sequence[str], module: str = RANK_MODULE) -> int:
     except InvalidError as error:
         logger.error("Invalid: %s", error.message)  # noqa: TRY400 - the user's mistake, not ours
         return error.outcome.exit_code
+    told = _told_before(arguments.paths)
+    if told is not None:
+        logger.info("this attempt is complete already: %s", told.message)
+        write_termination_message(told)
+        return told.outcome.exit_code
     try:
         topology = _prepare(arguments)
     except PhaseError as error:
         return _refuse(arguments, error)
     return _Launch(arguments, topology, module).run()
+
+
+def _told_before(paths: AttemptPaths) -> Result | None:
+    """Return what a launcher of this very attempt said if it completed the phase.
+
+    A job that is made a second time, by a leader that froze on the way, must not undo what the
+    next phases build on.
+    """
+    try:
+        told = Result.from_json(paths.result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if told.outcome is Outcome.COMPLETED else None
 
 
 def _prepare(arguments: Arguments) -> Topology:

@@ -132,8 +132,7 @@ class _PPO:
             self.telemetry.note(breach.message)
         # A checkpoint that only an interruption made certifies nothing: which policy a stop exports
         # must not depend on whether a node was drained.
-        planned = self.recovery.is_due(self.step) or self.step == self.settings.total_steps
-        if verdict.within_limit and planned:
+        if verdict.within_limit and (self.recovery.is_due(self.step) or self._is_last()):
             self.checkpoints.certify(self.step)
         self.telemetry.set("certified_step", self.checkpoints.certified_step)
         if verdict.action is Action.REDUCE_LEARNING_RATE:
@@ -191,10 +190,13 @@ class _PPO:
             kl_coefficient=self.kl_coefficient,
             learning_rate_scale=self.learning_rate_scale,
         )
-        if self.step == self.settings.total_steps:
+        if self._is_last():
             self.recovery.save(state, self._add_policy)
         else:
             self.recovery.at_boundary(state, self.facts(), self._add_policy)
+
+    def _is_last(self) -> bool:
+        return self.step == self.settings.total_steps
 
     def _add_policy(self, folder: Path) -> None:
         """Add the policy as plain transformers reads it: what a stop from outside leaves to use."""

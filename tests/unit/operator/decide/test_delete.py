@@ -141,7 +141,7 @@ def test_job_that_lives_although_its_time_is_over_is_removed(tell: Tell, keep: s
     story.ended(0)
     live = story.run.status.live.key
     both = frozenset({FIRST, live})
-    observed = replace(seen(jobs=both, strays=both), executions={live: Running()})
+    observed = replace(seen(jobs=both, alive=both), executions={live: Running()})
     actions = decide(story.run, observed, story.now).actions
     assert RemoveJob(FIRST) in actions
     assert RemoveJob(live) not in actions
@@ -151,5 +151,5 @@ def test_job_that_lives_after_the_end_of_its_run_is_removed(tell: Tell) -> None:
     story = tell("spec.runPolicy.keepJobs=All")
     story.after(0)
     story.ended(20)
-    observed = seen(jobs=frozenset({FIRST}), strays=frozenset({FIRST}))
+    observed = seen(jobs=frozenset({FIRST}), alive=frozenset({FIRST}))
     assert decide(story.run, observed, story.now).actions == (RemoveJob(FIRST),)
