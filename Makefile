@@ -76,6 +76,7 @@ test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each
 soak: $(INSTALLED) ## Break everything many times and write docs/reliability.md anew [about 90 min]
 	rm -f $(SOAK_RECORD) && mkdir -p $(dir $(SOAK_RECORD))
 	RLHF_TEST_RECORD=$(SOAK_RECORD) $(MAKE) --no-print-directory test-resume test-crashes
+	RLHF_TEST_RECORD=$(SOAK_RECORD) $(BIN)/python -m pytest -m fault tests
 	RLHF_TEST_RECORD=$(SOAK_RECORD) RLHF_TEST_FAULT_ROUNDS=10 RLHF_TEST_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest tests/operator/faults tests/operator/leader/test_failover.py
 	$(BIN)/python scripts/reliability.py $(SOAK_RECORD) docs/reliability.md

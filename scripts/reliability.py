@@ -55,6 +55,13 @@ def resume(rows: list[Row]) -> str:
     return table(head, cells())
 
 
+def handled(rows: list[Row]) -> str:
+    """Faults that a test each is about."""
+    counts = Counter((row["fault"], row["then"]) for row in rows)
+    cells = ((fault, str(count), then) for (fault, then), count in counts.items())
+    return table(("fault", "times", "what happened"), cells)
+
+
 def crashes(rows: list[Row]) -> str:
     """The operator dying after its writes."""
     return table(
@@ -122,7 +129,7 @@ def faults(rows: list[Row]) -> str:
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
-    one.__name__: one for one in (resume, crashes, failover, late, faults)
+    one.__name__: one for one in (resume, handled, crashes, failover, late, faults)
 }
 
 

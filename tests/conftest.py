@@ -46,8 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note a skipped test, or fail it where all are required."""
+    """Note a skipped test, or fail it where all are required; keep a fault that was survived."""
     report = yield
+    fault = item.get_closest_marker("fault")
+    if fault is not None and report.when == "call" and report.passed:
+        what, then = fault.args
+        _keep({"table": "handled", "fault": what, "then": then})
     if report.skipped and not hasattr(report, "wasxfail"):
         _note_skip(item.config, report)
     return report
@@ -108,11 +112,15 @@ def record() -> Callable[..., None]:
     """Keep a row of a table of docs/reliability.md, where somebody asks for it."""
 
     def row(table: str, **cells: Any) -> None:
-        if path := os.environ.get(_RECORD):
-            with Path(path).open("a", encoding="utf-8") as rows:
-                rows.write(json.dumps({"table": table, **cells}) + "\n")
+        _keep({"table": table, **cells})
 
     return row
+
+
+def _keep(row: dict[str, Any]) -> None:
+    if path := os.environ.get(_RECORD):
+        with Path(path).open("a", encoding="utf-8") as rows:
+            rows.write(json.dumps(row) + "\n")
 
 
 def _note_skip(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:

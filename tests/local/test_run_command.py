@@ -209,6 +209,10 @@ def test_run_interrupted_twice_ends_at_once(bench: Any) -> None:
     assert "ending the phase at once" in out
 
 
+@pytest.mark.fault(
+    "two `rlhf run` on one workspace",
+    "the second is refused with a sentence",
+)
 def test_run_workspace_in_use_is_refused(command: subprocess.Popen[str], bench: Any) -> None:
     second = start(bench)
     _, error = second.communicate(timeout=60)

@@ -80,6 +80,10 @@ def goes_on_elsewhere(run: Run, first: AttemptPaths, node: str, seconds: float =
     assert run.phase("SFT")["failures"] == 0
 
 
+@pytest.mark.fault(
+    "a node is drained",
+    "not counted; goes on elsewhere from its checkpoint",
+)
 def test_drained_node_is_left_and_training_goes_on(
     training: Callable[..., tuple[Run, AttemptPaths]], two_nodes: Cluster
 ) -> None:
@@ -95,6 +99,10 @@ def test_drained_node_is_left_and_training_goes_on(
     assert json.loads(first.result.read_text("utf-8"))["outcome"] == "Preempted"
 
 
+@pytest.mark.fault(
+    "a pod is preempted by priority",
+    "not counted; goes on from its checkpoint",
+)
 def test_pod_that_gives_way_to_a_more_important_one_goes_on(
     training: Callable[..., tuple[Run, AttemptPaths]], two_nodes: Cluster
 ) -> None:
@@ -141,6 +149,10 @@ def important(cluster: Cluster, node: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault(
+    "a node is lost",
+    "not counted; goes on elsewhere from its checkpoint",
+)
 def test_lost_node_is_given_up_after_a_minute_and_training_goes_on(
     training: Callable[..., tuple[Run, AttemptPaths]], two_nodes: Cluster
 ) -> None:

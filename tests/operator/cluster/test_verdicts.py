@@ -105,6 +105,10 @@ def test_allocator_that_fails_in_a_real_pod_is_told_with_what_to_change(
     assert run.status["stop"]["phase"] == "SFT"
 
 
+@pytest.mark.fault(
+    "a pod is evicted",
+    "not counted; a new attempt at once",
+)
 def test_evicted_pod_is_followed_at_once_and_not_counted(
     apply_real: Apply, cluster: Cluster, volume: Callable[[str], Path]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from rlhf_harness.waiting import until
 from runs import Run, ending
 
@@ -10,6 +11,10 @@ Apply = Callable[..., Run]
 CHANGE = '{"spec": {"runPolicy": {"activeDeadlineSeconds": 86400}}}'
 
 
+@pytest.mark.fault(
+    "a job is edited by hand, then deleted",
+    "reported with the name of who did it; then a new attempt, not counted",
+)
 def test_job_edited_by_hand_is_reported_and_one_deleted_is_made_anew(apply: Apply) -> None:
     run = apply("edited", "edited")
     run.wait("Progressing", "True", "AttemptRunning")
@@ -29,6 +34,10 @@ def test_job_edited_by_hand_is_reported_and_one_deleted_is_made_anew(apply: Appl
     run.delete()
 
 
+@pytest.mark.fault(
+    "a pod fails on a node",
+    "the next attempt waits, and prefers other nodes",
+)
 def test_retried_attempt_avoids_the_node_where_the_last_one_failed(apply: Apply) -> None:
     run = apply("avoiding", "avoiding", **ending("100ms", exit_code=1))
     until(lambda: run.phase("Preparation").get("avoidNode"), "its first failure")

@@ -10,6 +10,10 @@ from runs import Run, ending, manifest
 HALF_BLIND = Path(__file__).parent / "half_blind_operator.py"
 
 
+@pytest.mark.fault(
+    "the watch of pods or jobs is late",
+    "nothing is repeated",
+)
 @pytest.mark.parametrize("kind", ["pods", "pytorchjobs"])
 def test_phase_that_completed_is_not_repeated_because_a_watch_is_late(
     mortal: OperatorProcess, own_cluster: Cluster, kind: str

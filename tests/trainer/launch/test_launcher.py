@@ -197,6 +197,10 @@ def test_launcher_sigterm_crash_while_saving_is_a_crash(start: Start) -> None:
     assert "rank 1: said by rank 1" in launch.result().message
 
 
+@pytest.mark.fault(
+    "SIGTERM, and a rank that does not end",
+    "it is killed within the grace period",
+)
 def test_launcher_sigterm_rank_that_will_not_end_is_killed_within_the_grace_period(
     start: Start,
 ) -> None:
@@ -210,6 +214,10 @@ def test_launcher_sigterm_rank_that_will_not_end_is_killed_within_the_grace_peri
     assert not alive(rank)
 
 
+@pytest.mark.fault(
+    "SIGTERM while ranks still look for each other",
+    "exit 143",
+)
 def test_launcher_sigterm_during_rendezvous_ends_at_once(start: Start) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -255,6 +263,10 @@ def test_launcher_sigterm_while_other_nodes_still_work_ends_soon(start: Start) -
     assert (code, first.result().outcome) == (0, Outcome.COMPLETED), errors
 
 
+@pytest.mark.fault(
+    "a completed attempt is started a second time",
+    "it says so again and touches nothing",
+)
 def test_launcher_of_an_attempt_that_has_completed_says_so_again_and_starts_nothing(
     start: Start,
 ) -> None:

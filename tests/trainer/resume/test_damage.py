@@ -19,6 +19,10 @@ def launching(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launc
     return made
 
 
+@pytest.mark.fault(
+    "a checkpoint is damaged",
+    "a line names it; the one before it is used",
+)
 def test_damaged_checkpoint_is_said_and_the_one_before_it_is_used(launching: Launching) -> None:
     copy = launching.beside(Phase.SFT)
     first = copy.run(Phase.SFT, resume_config(0))
@@ -37,6 +41,10 @@ def test_damaged_checkpoint_is_said_and_the_one_before_it_is_used(launching: Lau
     assert weights(second.paths.model) == weights(first.paths.model)
 
 
+@pytest.mark.fault(
+    "a checkpoint holds code",
+    "the phase ends and says so; nothing of it runs",
+)
 def test_code_in_a_checkpoint_is_not_run(launching: Launching, tmp_path: Path) -> None:
     """Whoever can write to the volume must not be able to run something by it."""
     copy = launching.beside(Phase.SFT)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from launching import Launching
 from resuming import merged_history, newest_checkpoint, resume_config, weights
 
@@ -44,6 +45,10 @@ def resumed(paths: AttemptPaths) -> ResumedFrom:
     return ResumedFrom.model_validate_json(paths.resumed_from.read_text("utf-8"))
 
 
+@pytest.mark.fault(
+    "an old attempt wakes up after its successor has started",
+    "nothing that counts changes; a third goes on from the second",
+)
 def test_attempt_that_wakes_up_late_changes_nothing_that_counts(
     toy_data: Path, tmp_path: Path
 ) -> None:

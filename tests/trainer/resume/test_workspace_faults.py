@@ -58,6 +58,10 @@ def resumed_step(paths: AttemptPaths) -> int:
     return record.step
 
 
+@pytest.mark.fault(
+    "the volume is full",
+    "a clear outcome; the last complete checkpoint goes on",
+)
 def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     launching: Launching, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +85,10 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     assert resumed_step(end.paths) == complete[-1]
 
 
+@pytest.mark.fault(
+    "the volume becomes read-only",
+    "a clear outcome; nothing is lost",
+)
 def test_read_only_volume_is_said_and_loses_nothing(launching: Launching, volume: Path) -> None:
     config = LONG
     process, paths = launching.start(Phase.SFT, config)
