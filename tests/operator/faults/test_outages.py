@@ -38,7 +38,7 @@ def test_runs_survive_the_crash_of_a_component(
         )
         own_cluster[component].restart()
         own_cluster.tend()
-    # The scheduler may look again at a pod that it could not bind only after five minutes.
+    # Whoever could not write to a pod, scheduler or KWOK, may try again only after five minutes.
     runs_end(kept, runs, seconds=420, meanwhile=own_cluster.tend)
     record("faults", fault=f"{component} killed", runs=3, counts={"times": 3})
 
