@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed-$(LOCK_SUM)
 SEED ?=
 WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 
-SOAK_RECORD := runs/soak/record.jsonl
+SOAK_RECORD := $(CURDIR)/runs/soak/record.jsonl
 
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
