@@ -73,7 +73,7 @@ test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each
 		tests/operator/recovery/test_crash_points.py tests/operator/leader/test_late_writes.py
 
 .PHONY: soak
-soak: $(INSTALLED) ## Break everything many times and write docs/reliability.md anew [about 90 min]
+soak: $(INSTALLED) ## Break everything many times and write docs/reliability.md anew
 	rm -f $(SOAK_RECORD) && mkdir -p $(dir $(SOAK_RECORD))
 	RLHF_TEST_RECORD=$(SOAK_RECORD) $(MAKE) --no-print-directory test-resume test-crashes
 	RLHF_TEST_RECORD=$(SOAK_RECORD) $(BIN)/python -m pytest -m fault tests

@@ -23,5 +23,5 @@ async def request(self: Api, method: str, path: str, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    Api._request = request  # type: ignore[method-assign]
+    Api._request = request  # type: ignore[method-assign]  # between asking and sending
     sys.exit(main())

@@ -75,7 +75,10 @@ def test_late_write_of_a_frozen_leader_changes_nothing(
             if one.writes and one.resource in OWN
         ]
         assert sent, "the write that was on its way never came"
-        until(lambda: settled(run) == before, lambda: f"{before}; now {settled(run)}")  # noqa: B023
+        until(
+            lambda run=run, before=before: settled(run) == before,
+            lambda run=run, before=before: f"{before}; now {settled(run)}",
+        )
         say(f"frozen at write {point}, woken after its successor's run: {', '.join(sent)}")
         record("late", point=point, sent=", ".join(sent))
         late += sent
