@@ -48,7 +48,7 @@ class GateFailedError(PhaseError):
 class WorkspaceError(PhaseError):
     """Something could not be written: whoever runs the cluster makes room or sets rights."""
 
-    def __init__(self, folder: Path, what: str, error: Exception) -> None:
+    def __init__(self, folder: Path, what: str, error: BaseException) -> None:
         problem = next(iter(str(error).splitlines()), type(error).__name__)
         super().__init__(
             f"{folder}: {what} could not be written: {problem}; make room on the volume, lower "

@@ -5,20 +5,47 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rlhf_trainer.errors import InvalidError
 
 WRITE_ERRNOS = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO})
 
-WRITE_FAILURES = ("os error 28", "os error 30", "os error 122", "PytorchStreamWriter")
-"""How libraries that raise no OSError say that a file could not be written."""
+SIGNS_WITH_CAUSE = ("os error 28", "os error 30", "os error 122")
+"""How safetensors, which raises no OSError, says that a file could not be written, and why."""
+
+SIGNS_WITHOUT_CAUSE = ("PytorchStreamWriter", "inline_container", "iostream error")
+"""How torch.save says that something went wrong with its file."""
+
+PROBE_BYTES = 2**20
+"""More than a volume has left that has just refused a file."""
 
 
-def is_write_failure(error: BaseException) -> bool:
-    """Return whether the disk, and not the program, is the cause of an error."""
+def write_failure(error: BaseException, folder: Path) -> BaseException | None:
+    """Return the error that says why nothing can be written below `folder`; None if that is not so.
+
+    Where `error` does not tell, the disk is asked.
+    """
     if isinstance(error, OSError):
-        return error.errno in WRITE_ERRNOS
-    return any(sign in str(error) for sign in WRITE_FAILURES)
+        return error if error.errno in WRITE_ERRNOS else None
+    text = str(error)
+    if any(sign in text for sign in SIGNS_WITH_CAUSE):
+        return error
+    if any(sign in text for sign in SIGNS_WITHOUT_CAUSE):
+        return _refusal(folder) or error
+    return None
+
+
+def _refusal(folder: Path) -> OSError | None:
+    """Return what the disk answers to a file of some size, if it refuses it."""
+    try:
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

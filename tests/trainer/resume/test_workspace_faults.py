@@ -1,5 +1,6 @@
 """A volume that fills up or turns read-only: said clearly, and what was complete goes on."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from launching import Launching
 from resuming import resume_config
 
 from rlhf_trainer.contract import AttemptPaths, Phase, Result, ResumedFrom
 from rlhf_trainer.engine.lineage import complete_steps
+from rlhf_trainer.files import write_failure
 
 VOLUME_BYTES = 64 * 2**20
 LONG = {**resume_config(0), "sft": {"maximumSteps": 4000, "epochs": 1000}}
@@ -83,6 +86,16 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     end = launching.run(Phase.SFT, until(complete[-1] + 2), attempt=2)
     assert end.code == 0, end.output[-3000:]
     assert resumed_step(end.paths) == complete[-1]
+
+
+@pytest.mark.parametrize("size", [1, 4096, 2**20])
+def test_torch_save_on_a_full_volume_is_known_as_that(volume: Path, size: int) -> None:
+    fill(volume)
+    with pytest.raises((RuntimeError, OSError)) as caught:
+        torch.save({"values": torch.zeros(size)}, volume / "values.pt")
+    cause = write_failure(caught.value, volume)
+    assert isinstance(cause, OSError)
+    assert cause.errno == errno.ENOSPC
 
 
 @pytest.mark.fault(

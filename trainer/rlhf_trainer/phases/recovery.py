@@ -18,7 +18,7 @@ from rlhf_trainer.engine.checkpoints import Checkpoints
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.training_engine import TrainingEngine
 from rlhf_trainer.errors import Facts, PreemptedError, WorkspaceError
-from rlhf_trainer.files import is_write_failure, sync
+from rlhf_trainer.files import sync, write_failure
 from rlhf_trainer.phases.context import PhaseContext
 
 STATE, ENGINES, GENERATORS = "state.json", "engines", "generators-{rank}.pt"
@@ -121,9 +121,10 @@ class Recovery:
             if self._ranks.is_main and not self._predecessors_are_gone:
                 lineage.remove_predecessors(self._attempt, self._context.attempt)
         except Exception as error:
-            if not is_write_failure(error):
+            cause = write_failure(error, paths.root)
+            if cause is None:
                 raise
-            raise WorkspaceError(paths.root, f"the checkpoint of step {step}", error) from error
+            raise WorkspaceError(paths.root, f"the checkpoint of step {step}", cause) from error
         self._predecessors_are_gone = True
 
     def _pick(self) -> ResumedFrom:

@@ -12,7 +12,7 @@ from rlhf_trainer.contract import Outcome, Phase, Result
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.lineage import complete_steps
 from rlhf_trainer.errors import Facts, PhaseError, WorkspaceError
-from rlhf_trainer.files import is_write_failure
+from rlhf_trainer.files import write_failure
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 
 ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "std::bad_alloc")
@@ -88,8 +88,8 @@ def _unexpected(context: PhaseContext, error: Exception) -> Result:
     if is_out_of_memory(error):
         message = f"out of memory: {first_line[:200]}; {OUT_OF_MEMORY_FIX}"
         return _result(context, Outcome.OUT_OF_MEMORY, message, "OutOfMemory", Facts())
-    if is_write_failure(error):
-        failed = WorkspaceError(context.workspace.root, "a file", error)
+    if cause := write_failure(error, context.workspace.root):
+        failed = WorkspaceError(context.workspace.root, "a file", cause)
         return _result(context, failed.outcome, failed.message, failed.reason, Facts())
     message = f"{type(error).__name__}: {first_line[:500]}"
     return _result(context, Outcome.CRASHED, message, type(error).__name__, Facts())
