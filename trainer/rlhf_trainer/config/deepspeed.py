@@ -1,6 +1,8 @@
 """What is handed to DeepSpeed, and how often a phase saves."""
 
-from pydantic import Field, JsonValue, field_validator
+from typing import Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from rlhf_trainer.config.base import ConfigModel
 
@@ -28,6 +30,13 @@ class DeepSpeedConfig(ConfigModel):
     Default: 0, plain data parallelism.
     """
 
+    offload_optimizer: bool = False
+    """Keep optimizer states in the memory of the host and update there (ZeRO-Offload,
+    arXiv:2101.06840): less GPU memory, slower steps. Needs `zeroStage` 2 or 3.
+
+    Default: off.
+    """
+
     overrides: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
     """Further keys of DeepSpeed's configuration, merged over ours. Default: none."""
 
@@ -39,6 +48,14 @@ class DeepSpeedConfig(ConfigModel):
             msg = f"{value}: unsupported ZeRO stage; use 0, 2 or 3"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def offload_needs_sharding(self) -> Self:
+        """Without ZeRO the optimizer is the framework's own, and stays where the weights are."""
+        if self.offload_optimizer and self.zero_stage == 0:
+            msg = "offloadOptimizer=true: needs zeroStage 2 or 3; raise zeroStage, or set it false"
+            raise ValueError(msg)
+        return self
 
     @field_validator("overrides")
     @classmethod

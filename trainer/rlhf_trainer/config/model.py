@@ -1,6 +1,7 @@
 """Which pretrained model is trained, and how it is held in memory."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -29,6 +30,40 @@ class Attention(StrEnum):
     AUTO = "Auto"
     FLASH_ATTENTION_2 = "FlashAttention2"
     SDPA = "SDPA"
+
+
+class LoRAConfig(ConfigModel):
+    """Train low-rank adapters and leave the model's own weights as they are (arXiv:2106.09685)."""
+
+    rank: int = Field(default=16, ge=1, le=4096)
+    """Columns of an adapter's first matrix.
+
+    Default: 16, between LoRA's 4 to 8 for GPT-3 (arXiv:2106.09685, table 6) and QLoRA's 64
+    (arXiv:2305.14314).
+    """
+
+    alpha: float = Field(default=32.0, gt=0, le=65_536)
+    """An adapter's output is multiplied by alpha / rank. Default: 32, so that the factor is 2."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability with which an adapter's input is dropped in SFT and in the reward model's
+    training; PPO drops nothing.
+
+    Default: 0; QLoRA (arXiv:2305.14314) uses 0.05 for its larger models.
+    """
+
+    target_modules: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=256)]],
+            Field(min_length=1, max_length=64),
+        ]
+        | None
+    ) = None
+    """Names, or ends of names, of the linear layers that get an adapter.
+
+    Default: all but the output layer, which QLoRA (arXiv:2305.14314, section 4) needed to match
+    full fine-tuning.
+    """
 
 
 class ModelConfig(ConfigModel):
@@ -67,6 +102,13 @@ class ModelConfig(ConfigModel):
     memory (arXiv:1604.06174).
 
     Default: off.
+    """
+
+    lora: LoRAConfig | None = None
+    """Train adapters on one copy of the model, which policy, reference, critic and reward model
+    share.
+
+    Default: full fine-tuning, as InstructGPT.
     """
 
     trust_remote_code: bool = False

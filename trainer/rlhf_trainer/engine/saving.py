@@ -4,21 +4,28 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_trainer.engine.manifest import MANIFEST, entries, files_of, write_manifest
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.files import put_in_place, sync, write_folder
+from rlhf_trainer.models.adapters import Role, save_adapter
 
 
-def save_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
-    """Write a model and its tokenizer, safetensors only; a reader never sees half of it."""
+def save_folder(folder: Path, add: Callable[[Path], object]) -> None:
+    """Let `add` fill a folder and list what is in it; a reader never sees half of it."""
 
     def write(target: Path) -> None:
-        add_model(model, tokenizer, target)
+        add(target)
         write_manifest(target, entries(target, files_of(target)))
 
     write_folder(folder, write)
+
+
+def save_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
+    """Write a model and its tokenizer, safetensors only."""
+    save_folder(folder, lambda target: add_model(model, tokenizer, target))
 
 
 def add_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
@@ -27,15 +34,27 @@ def add_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
 
 
+def add_adapter_model(
+    model: PreTrainedModel,
+    role: Role,
+    tokenizer: Path,
+    folder: Path,
+    *,
+    head: nn.Linear | None = None,
+) -> None:
+    """Write an adapter, its head and a tokenizer into a folder that others make whole."""
+    save_adapter(model, role, folder, head=head)
+    shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+
+
 def copy_model(source: Path, folder: Path, *, ignore: Sequence[str] = ()) -> None:
     """Copy a saved model, without what a checkpoint has besides; a reader never sees half of it."""
 
-    def write(target: Path) -> None:
+    def add(target: Path) -> None:
         left_out = shutil.ignore_patterns(MANIFEST, *ignore)
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=left_out)
-        write_manifest(target, entries(target, files_of(target)))
 
-    write_folder(folder, write)
+    save_folder(folder, add)
 
 
 def write_together(folder: Path, ranks: Ranks, write: Callable[[Path], object]) -> None:

@@ -46,6 +46,7 @@ class TrainingEngine:
         adamw_groups = [part for group in groups for part in _decay_groups(group, optimizer)]
         self._learning_rates = [float(part["lr"]) for part in adamw_groups]
         dtype = next(module.parameters()).dtype
+        self._has_frozen = not all(value.requires_grad for value in module.parameters())
         self._engine, *_ = deepspeed.initialize(
             model=module,
             config=_deepspeed_config(optimizer, sharding, dtype),
@@ -76,7 +77,12 @@ class TrainingEngine:
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of module and optimiser; all ranks enter together."""
-        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+        self._engine.save_checkpoint(
+            str(folder.parent),
+            tag=folder.name,
+            save_latest=False,
+            exclude_frozen_parameters=self._has_frozen,
+        )
 
     def load(self, folder: Path) -> None:
         """Read back what as many ranks have saved; all ranks enter together.
@@ -86,7 +92,9 @@ class TrainingEngine:
         Raises:
             PhaseError: the folder holds no such checkpoint.
         """
-        loaded, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        loaded, _ = self._engine.load_checkpoint(
+            str(folder.parent), tag=folder.name, load_module_strict=not self._has_frozen
+        )
         if loaded is None:
             raise PhaseError(f"{folder}: holds no checkpoint; remove it", reason="NoCheckpoint")
 
@@ -168,8 +176,14 @@ def _deepspeed_config(
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": optimizer.maximum_gradient_norm,
-        "zero_optimization": {"stage": sharding.zero_stage},
+        "zero_optimization": {"stage": sharding.zero_stage} | _offload(sharding),
+        # The optimiser is torch's, whether its states are offloaded or not.
+        "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": dtype is torch.bfloat16},
         "steps_per_print": 2**62,
     } | dict(sharding.overrides)
+
+
+def _offload(sharding: DeepSpeedConfig) -> dict[str, Any]:
+    return {"offload_optimizer": {"device": "cpu"}} if sharding.offload_optimizer else {}

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,18 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
+from rlhf_trainer.models.adapters import (
+    HEAD,
+    Role,
+    base_of,
+    is_adapter,
+    load_adapter,
+    merge,
+    same_role,
+)
+from rlhf_trainer.models.scalar_head import ScoreNormalisation
 
-HEAD_WEIGHT = "score.weight"
+HEAD_WEIGHT = f"{HEAD}.weight"
 
 LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings by which some architectures change logits after the output layer; ours end with it."""
@@ -54,9 +65,14 @@ def attention_implementation(attention: Attention, device: torch.device) -> str:
 def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device) -> PreTrainedModel:
     """Return a causal language model in evaluation mode, on `device`.
 
+    A folder that holds an adapter gives the model that it belongs to, with the adapter's weights
+    added to its own.
+
     Raises:
         InvalidError: there is no such model, or its architecture cannot be trained here.
     """
+    if is_adapter(source):
+        return merged(load_causal_lm(base_of(source), model, device), Path(source))
     lm: PreTrainedModel = _load(AutoModelForCausalLM, source, model, device)
     for name in LOGIT_TRANSFORMS:
         value = getattr(lm.config, name, None)
@@ -75,11 +91,16 @@ def load_classifier(
 ) -> PreTrainedModel:
     """Return a classifier with one label, a trunk and a scalar head, in evaluation mode.
 
+    An adapter's folder gives the whole model, as in `load_causal_lm`.
+
     new_head: the caller draws the head, so the source need not have one.
 
     Raises:
         InvalidError: there is no such model, or it has no head where one is needed.
     """
+    if is_adapter(source):
+        base = load_classifier(base_of(source), model, device, new_head=True)
+        return merged(base, Path(source))
     classifier, info = _load(
         AutoModelForSequenceClassification,
         source,
@@ -96,6 +117,15 @@ def load_classifier(
             "name a sequence classifier with one label",
         )
     return _prepared(classifier, model, device)
+
+
+def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Add the weights of the adapter in `folder` to those of `model`, its head included."""
+    heads = load_adapter(model, folder, Role.POLICY)
+    if heads:
+        model.load_state_dict(heads, strict=False)
+        ScoreNormalisation.read(folder).store(model)
+    return merge(model)
 
 
 def _load(
@@ -130,7 +160,9 @@ def _load(
 
 def _prepared(model: PreTrainedModel, config: ModelConfig, device: torch.device) -> PreTrainedModel:
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # Layers are recomputed as the role that they had, not as the one that is active by then.
+        context_of = partial(same_role, model)
+        model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": context_of})
     placed: PreTrainedModel = model.to(device).eval()  # type: ignore[arg-type]
     return placed
 

@@ -21,13 +21,7 @@ class Policy(nn.Module):
         super().__init__()
         self.lm = lm
         self.temperature = temperature
-        self.value_head: nn.Linear | None = None
-        if value_head:
-            like = next(lm.parameters())
-            head = nn.Linear(lm.config.hidden_size, 1, device=like.device, dtype=like.dtype)
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
-            self.value_head = head
+        self.value_head = new_value_head(lm) if value_head else None
 
     @override
     def forward(self, tokens_BT: Tensor, predict_N: Tensor, target_N: Tensor) -> tuple[Tensor, ...]:
@@ -43,6 +37,15 @@ class Policy(nn.Module):
         if self.value_head is None:
             return (logp_N,)
         return logp_N, self.value_head(hidden_NH).squeeze(-1).float()
+
+
+def new_value_head(lm: PreTrainedModel) -> nn.Linear:
+    """Return a head that gives every hidden state the value 0 (OpenAI's lm-human-preferences)."""
+    like = next(lm.parameters())
+    head = nn.Linear(lm.config.hidden_size, 1, device=like.device, dtype=like.dtype)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 @torch.no_grad()

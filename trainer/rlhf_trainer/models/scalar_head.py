@@ -5,7 +5,9 @@ is exported. That class has no bias; the affine map that makes demonstrations sc
 spread is kept in its config.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 MEAN_KEY, STD_KEY = "rlhf_score_mean", "rlhf_score_std"
+
+NORMALISATION = "rlhf_score.json"
+"""Where the map stands beside an adapter."""
 
 
 class ScalarHead(nn.Module):
@@ -75,6 +80,20 @@ class ScoreNormalisation:
         """Keep the map in the config that is exported with the model."""
         setattr(classifier.config, MEAN_KEY, self.mean)
         setattr(classifier.config, STD_KEY, self.std)
+
+    def write(self, folder: Path) -> None:
+        """Keep the map beside an adapter, which has no config of its own."""
+        text = json.dumps({MEAN_KEY: self.mean, STD_KEY: self.std})
+        (folder / NORMALISATION).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ScoreNormalisation":
+        """Return the map beside an adapter; one from elsewhere is taken as it is."""
+        try:
+            values = json.loads((folder / NORMALISATION).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(0.0, 1.0)
+        return cls(float(values[MEAN_KEY]), float(values[STD_KEY]))
 
     @classmethod
     def of(cls, classifier: PreTrainedModel) -> "ScoreNormalisation":

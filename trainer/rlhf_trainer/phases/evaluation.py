@@ -1,19 +1,25 @@
 """Evaluation: the trained policy against the SFT policy on held-out prompts."""
 
-from torch import Tensor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from transformers import PreTrainedModel
 
 from rlhf_trainer.contract import Phase
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.errors import Facts, GateFailedError
-from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.models.adapters import Role, is_adapter, load_adapter
+from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy, log_probs
-from rlhf_trainer.models.scalar_head import ScalarHead
+from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.comparison import Comparison, ComparisonResult
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
-from rlhf_trainer.phases.ppo_networks import DECODE_BUDGET_FACTOR
+from rlhf_trainer.phases.ppo_networks import sampler_of
+from rlhf_trainer.phases.shared_base import base_scorer, load_shared_base, own_scorer
 from rlhf_trainer.phases.text import load_tokenizer
-from rlhf_trainer.rollout.sampler import TransformersSampler
+from rlhf_trainer.rollout.experience import TokenMeasure
+from rlhf_trainer.rollout.protocol import RolloutBackend
 from rlhf_trainer.rollout.scoring import Scorer
 
 
@@ -43,34 +49,53 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
 
 
 def _compare(context: PhaseContext, ranks: Ranks) -> ComparisonResult:
-    config, ppo = context.config, context.config.ppo
     prepared = context.prepared()
     tokenizer, eos_token = load_tokenizer(prepared.tokenizer), prepared.special_tokens().eos
+    policies = _with_adapters if context.config.model.lora is not None else _whole
+    sides = policies(context, ranks, eos_token)
+    comparison = Comparison(context, ranks, sides.scorer, tokenizer)
+    return comparison.compare(sides.sft, sides.trained, sides.reference_log_probs)
 
-    def policy(source: object) -> Policy:
-        lm = load_causal_lm(str(source), config.model, ranks.device)
-        return Policy(lm, temperature=ppo.temperature).requires_grad_(requires_grad=False)
 
-    def sampler(side: Policy) -> TransformersSampler:
-        return TransformersSampler(
-            side.lm,
-            eos_token=eos_token,
-            temperature=ppo.temperature,
-            maximum_tokens=ppo.maximum_response_tokens,
-            budget_tokens=DECODE_BUDGET_FACTOR * ppo.tokens_per_micro_batch,
-            heartbeat=context.telemetry.heartbeat,
-        )
+@dataclass(frozen=True)
+class _Sides:
+    sft: RolloutBackend
+    trained: RolloutBackend
+    reference_log_probs: TokenMeasure
+    scorer: Scorer
 
-    heartbeat = context.telemetry.heartbeat
-    classifier = load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
-    scorer = Scorer(ScalarHead(classifier), ppo.tokens_per_micro_batch, ranks, heartbeat)
-    sft, trained = policy(context.sft_model()), policy(context.completed(Phase.PPO).model)
 
-    def reference_log_probs(batch: SequenceBatch) -> Tensor:
-        return log_probs(sft, batch)
+def _whole(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Sides:
+    """Return both policies as models of their own."""
+    config = context.config
 
-    comparison = Comparison(context, ranks, scorer, tokenizer)
-    return comparison.compare(sampler(sft), sampler(trained), reference_log_probs)
+    def lm(source: Path) -> PreTrainedModel:
+        return load_causal_lm(source, config.model, ranks.device)
+
+    sft, trained = lm(context.sft_model()), lm(context.completed(Phase.PPO).model)
+    reference = Policy(sft, temperature=config.ppo.temperature)
+    return _Sides(
+        sampler_of(context, sft, Role.REFERENCE, eos_token),
+        sampler_of(context, trained, Role.POLICY, eos_token),
+        partial(log_probs, reference),
+        own_scorer(context, ranks),
+    )
+
+
+def _with_adapters(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Sides:
+    """Return both policies as adapters of one model."""
+    ppo = context.config.ppo
+    base = load_shared_base(context, ranks.device)
+    trained = context.completed(Phase.PPO).model
+    if is_adapter(trained):
+        load_adapter(base.lm, trained, Role.POLICY)
+    model = RoleModel(base.lm, temperature=ppo.temperature, score_weight=base.score_weight).eval()
+    return _Sides(
+        sampler_of(context, base.lm, Role.REFERENCE, eos_token),
+        sampler_of(context, base.lm, Role.POLICY, eos_token),
+        partial(answer, model, Role.REFERENCE),
+        base_scorer(context, ranks, base, model),
+    )
 
 
 def _export(context: PhaseContext, result: ComparisonResult) -> None:

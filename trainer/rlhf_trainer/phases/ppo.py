@@ -14,12 +14,14 @@ from rlhf_trainer.config.guard import GuardAction
 from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import add_model, copy_model
+from rlhf_trainer.engine.saving import copy_model
 from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.ppo_adapters import AdapterNetworks
 from rlhf_trainer.phases.ppo_collect import StepMeasurement, collect
+from rlhf_trainer.phases.ppo_full import FullNetworks
 from rlhf_trainer.phases.ppo_networks import Networks
 from rlhf_trainer.phases.ppo_update import Updater, learning_targets
 from rlhf_trainer.phases.recovery import NOT_THE_MODEL, PhaseState, Recovery
@@ -38,6 +40,11 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
         return ppo.run()
     except DivergedError as error:
         raise DivergedError(error.message, reason=error.reason, facts=ppo.facts()) from error
+
+
+def _networks(context: PhaseContext, ranks: Ranks, eos_token: int) -> Networks:
+    kind = FullNetworks if context.config.model.lora is None else AdapterNetworks
+    return kind(context, ranks, eos_token)
 
 
 class PPOState(PhaseState):
@@ -65,7 +72,7 @@ class _PPO:
             seed=self.config.seed,
             tail=Tail.NEXT_EPOCH,
         )
-        self.networks = Networks(context, ranks, self.eos_token)
+        self.networks = _networks(context, ranks, self.eos_token)
         self.updater = Updater(
             self.networks, self.settings, ranks, self.telemetry, self.config.seed
         )
@@ -200,16 +207,14 @@ class _PPO:
 
     def _add_policy(self, folder: Path) -> None:
         """Add the policy as plain transformers reads it: what a stop from outside leaves to use."""
-        with self.networks.policy_engine.gathered():
-            if self.ranks.is_main:
-                add_model(self.networks.policy.lm, self.context.prepared().tokenizer, folder)
+        self.networks.add_policy(self.context.prepared().tokenizer, folder)
 
     def _evaluate(self) -> None:
         every = self.config.evaluation.every_steps
         if every is None or self.step == 0 or self.step % every:
             return
         with self.telemetry.stage("evaluation"), self.networks.sampler() as policy:
-            sft = self.networks.sampler_of(self.networks.reference.lm)
+            sft = self.networks.reference_sampler()
             result = self.comparison.compare(sft, policy, self.networks.reference_log_probs)
         self.telemetry.set("win_rate", result.win_rate)
         self.telemetry.note(f"step {self.step}: win rate against SFT {result.win_rate:.3f}")

@@ -1,23 +1,27 @@
-"""The networks of PPO: trained policy and critic, frozen reference and reward model."""
+"""What PPO runs forward and backward, by role; how roles are held in memory is for others to say.
 
-import copy
+`ppo_full` has a model for each role, `ppo_adapters` one model with an adapter for each.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_trainer.config.ppo import Critic
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.training_engine import (
     SHARDED_PARAMETERS,
     ParameterGroup,
     TrainingEngine,
 )
+from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
 from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.loading import load_causal_lm, load_classifier
-from rlhf_trainer.models.policy import Policy, log_probs
+from rlhf_trainer.models.borrowing import Borrower
+from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.rollout.sampler import TransformersSampler
@@ -27,41 +31,43 @@ DECODE_BUDGET_FACTOR = 8
 """Decoding holds no activations for a backward pass, so its batches may be this much larger."""
 
 
-class Networks:
-    """Everything PPO runs forward or backward; in evaluation mode, so dropout is off."""
+class Networks(ABC):
+    """The roles of PPO; all are in evaluation mode, so dropout is off."""
+
+    policy_engine: TrainingEngine
+    """Trains the policy, and whatever shares its engine."""
+    critic_engine: TrainingEngine | None
+    """Trains a critic of its own; None where the policy's engine trains it too."""
+    scorer: Scorer
 
     def __init__(self, context: PhaseContext, ranks: Ranks, eos_token: int) -> None:
-        config, ppo = context.config, context.config.ppo
-        shared = ppo.critic is Critic.SHARED_TRUNK
-        self._ranks = ranks
-        self.reference = Policy(
-            load_causal_lm(context.sft_model(), config.model, ranks.device),
-            temperature=ppo.temperature,
-        ).requires_grad_(requires_grad=False)
-        lm = load_causal_lm(context.sft_model(), config.model, ranks.device)
-        self.policy = Policy(lm, temperature=ppo.temperature, value_head=shared)
-        sharded = config.deepspeed.zero_stage >= SHARDED_PARAMETERS
-        self._rollout_lm = copy.deepcopy(lm) if sharded else lm
-        self.policy_engine = TrainingEngine(
-            self.policy, _policy_groups(self.policy, context), ppo, config.deepspeed, ranks
-        )
-        self.policy_engine.train(mode=False)
-        self.critic_engine = None if shared else _critic_engine(context, ranks)
-        classifier = load_classifier(
-            context.reward_model(), context.reward_model_config, ranks.device
-        )
-        self.scorer = Scorer(
-            ScalarHead(classifier),
-            ppo.tokens_per_micro_batch,
-            ranks,
-            context.telemetry.heartbeat,
-        )
-        self._sampler_settings = {
-            "eos_token": eos_token,
-            "maximum_tokens": ppo.maximum_response_tokens,
-            "budget_tokens": DECODE_BUDGET_FACTOR * ppo.tokens_per_micro_batch,
-        }
-        self._heartbeat = context.telemetry.heartbeat
+        self._context, self._ranks, self._eos_token = context, ranks, eos_token
+        self._borrower: Borrower | None = None
+
+    @abstractmethod
+    def policy_outputs(self, batch: SequenceBatch) -> tuple[Tensor, ...]:
+        """Return (logp_N,) of the trained policy, or (logp_N, value_N) without a critic engine."""
+
+    @abstractmethod
+    def reference_log_probs(self, batch: SequenceBatch) -> Tensor:
+        """Return the reference's log-probabilities, [N] detached, in nats."""
+
+    @abstractmethod
+    def values(self, batch: SequenceBatch) -> Tensor:
+        """Return the critic's values before each response token, [N] detached."""
+
+    @abstractmethod
+    def reference_sampler(self) -> TransformersSampler:
+        """Return a sampler of the reference; it works while the policy's is lent."""
+
+    @abstractmethod
+    def add_policy(self, tokenizer: Path, folder: Path) -> None:
+        """Write the policy as plain transformers or PEFT reads it; all ranks enter together."""
+
+    @property
+    @abstractmethod
+    def _policy_lm(self) -> PreTrainedModel:
+        """The trained language model."""
 
     def engines(self) -> dict[str, TrainingEngine]:
         """Return what is trained, by name."""
@@ -72,72 +78,60 @@ class Networks:
 
     @contextmanager
     def sampler(self) -> Iterator[TransformersSampler]:
-        """Lend a sampler of the current policy.
-
-        Under ZeRO 3 it decodes with a plain model that borrows the gathered weights: through the
-        engine's hooks every token would gather every layer.
-        """
+        """Lend a sampler of the current policy; all ranks enter together."""
         with self.policy_engine.gathered():
-            if self._rollout_lm is not self.policy.lm:
-                _borrow(self._rollout_lm, self.policy.lm)
-            try:
-                yield self.sampler_of(self._rollout_lm)
-            finally:
-                if self._rollout_lm is not self.policy.lm:
-                    _give_back(self._rollout_lm)
+            if self._borrower is None:
+                yield self._sampler_of(self._policy_lm, Role.POLICY)
+            else:
+                with self._borrower.lent() as twin:
+                    yield self._sampler_of(twin, Role.POLICY)
 
-    def sampler_of(self, lm: PreTrainedModel) -> TransformersSampler:
-        """Return a sampler of any model, with the run's settings."""
-        return TransformersSampler(
-            lm,
-            temperature=self.policy.temperature,
-            heartbeat=self._heartbeat,
-            **self._sampler_settings,
-        )
+    def _lend_weights(self, lm: PreTrainedModel) -> None:
+        """Provide for decoding with sharded weights; to be called before an engine has them."""
+        if self._context.config.deepspeed.zero_stage >= SHARDED_PARAMETERS:
+            self._borrower = Borrower(lm)
 
-    def reference_log_probs(self, batch: SequenceBatch) -> Tensor:
-        """Return the reference's log-probabilities, [N] detached, in nats."""
-        return log_probs(self.reference, batch)
+    def _sampler_of(self, lm: PreTrainedModel, role: Role) -> TransformersSampler:
+        return sampler_of(self._context, lm, role, self._eos_token)
 
-    @torch.no_grad()
-    def values(self, batch: SequenceBatch) -> Tensor:
-        """Return the critic's values before each response token, [N] detached."""
-        if self.critic_engine is None:
-            outputs = self.policy_engine(batch.tokens_BT, batch.predict_N, batch.target_N)
-            shared: Tensor = outputs[1]
-            return shared
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N)
-        return values
+    def _engine(self, module: torch.nn.Module, groups: list[ParameterGroup]) -> TrainingEngine:
+        config = self._context.config
+        engine = TrainingEngine(module, groups, config.ppo, config.deepspeed, self._ranks)
+        engine.train(mode=False)
+        return engine
+
+    def _separate_critic(self) -> TrainingEngine:
+        """Return a critic on the reward model's trunk, its head zero (InstructGPT, C.4)."""
+        context = self._context
+        held = context.reward_model_config
+        classifier = load_classifier(context.reward_model(), held, self._ranks.device)
+        critic = ScalarHead(classifier)
+        critic.reset_head(None)
+        parameters = list(critic.parameters())
+        if held.lora is not None:
+            add_adapter(classifier, held.lora, Role.CRITIC, held, seed=context.config.seed)
+            critic.head.requires_grad_()
+            parameters = train_adapter(classifier, Role.CRITIC) + list(critic.head.parameters())
+        return self._engine(critic, [ParameterGroup(parameters, critic_learning_rate(context))])
 
 
-def _policy_groups(policy: Policy, context: PhaseContext) -> list[ParameterGroup]:
+def critic_learning_rate(context: PhaseContext) -> float:
+    """Return the largest learning rate of critic or value head."""
     ppo = context.config.ppo
-    groups = [ParameterGroup(list(policy.lm.parameters()), ppo.learning_rate)]
-    if policy.value_head is not None:
-        rate = ppo.critic_learning_rate or ppo.learning_rate
-        groups.append(ParameterGroup(list(policy.value_head.parameters()), rate))
-    return groups
+    return ppo.critic_learning_rate or ppo.learning_rate
 
 
-def _critic_engine(context: PhaseContext, ranks: Ranks) -> TrainingEngine:
-    """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4)."""
-    config, ppo = context.config, context.config.ppo
-    critic = ScalarHead(
-        load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
+def sampler_of(
+    context: PhaseContext, lm: PreTrainedModel, role: Role, eos_token: int
+) -> TransformersSampler:
+    """Return a sampler of a role of any model, with the run's settings."""
+    ppo = context.config.ppo
+    return TransformersSampler(
+        lm,
+        role=role,
+        eos_token=eos_token,
+        temperature=ppo.temperature,
+        maximum_tokens=ppo.maximum_response_tokens,
+        budget_tokens=DECODE_BUDGET_FACTOR * ppo.tokens_per_micro_batch,
+        heartbeat=context.telemetry.heartbeat,
     )
-    critic.reset_head(None)
-    rate = ppo.critic_learning_rate or ppo.learning_rate
-    groups = [ParameterGroup(list(critic.parameters()), rate)]
-    engine = TrainingEngine(critic, groups, ppo, config.deepspeed, ranks)
-    engine.train(mode=False)
-    return engine
-
-
-def _borrow(borrower: PreTrainedModel, owner: PreTrainedModel) -> None:
-    for mine, theirs in zip(borrower.parameters(), owner.parameters(), strict=True):
-        mine.data = theirs.data
-
-
-def _give_back(borrower: PreTrainedModel) -> None:
-    for parameter in borrower.parameters():
-        parameter.data = parameter.data.new_empty(0)

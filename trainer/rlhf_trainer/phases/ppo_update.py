@@ -181,7 +181,7 @@ class Updater:
 
     def _policy_loss(self, minibatch: "_Minibatch", rows: list[int], local: "_LocalSums") -> Tensor:
         batch = minibatch.experience.sampled.batch(rows, self._ranks.device)
-        outputs = self._networks.policy_engine(batch.tokens_BT, batch.predict_N, batch.target_N)
+        outputs = self._networks.policy_outputs(batch)
         clipped = policy_loss(
             outputs[0],
             minibatch.flat(minibatch.experience.logp_BT, rows),

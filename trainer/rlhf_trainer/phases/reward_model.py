@@ -8,6 +8,7 @@ with unit spread.
 import gc
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,20 +18,28 @@ from torch import Tensor
 
 from rlhf_trainer.algorithms.losses import bradley_terry
 from rlhf_trainer.algorithms.statistics import calibration_error
-from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.data.order import BatchStream
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import Pairs, PairTokens
+from rlhf_trainer.engine.manifest import MANIFEST
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import copy_model, save_model
+from rlhf_trainer.engine.saving import add_adapter_model, copy_model, save_folder, save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
+from rlhf_trainer.models.adapters import (
+    Role,
+    add_adapter,
+    is_adapter,
+    load_adapter,
+    train_adapter,
+)
 from rlhf_trainer.models.batch import collate, ended
 from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
+from rlhf_trainer.phases.shared_base import base_model
 from rlhf_trainer.phases.supervised import (
     SupervisedUpdater,
     UpdateStats,
@@ -77,12 +86,9 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the reward model, export its best weights, and hold it against its gate."""
     settings = context.config.reward_model
     prepared = context.prepared()
-    source, model = _starting_point(context)
-    network = ScalarHead(
-        load_classifier(source, model, ranks.device, new_head=True), dropout=settings.dropout
-    )
-    network.reset_head(torch.Generator().manual_seed(context.config.seed))
-    groups = [ParameterGroup(list(network.parameters()), settings.learning_rate)]
+    network = _network(context, ranks)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [ParameterGroup(trained, settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
     training = _Training(context, ranks, engine, network)
     state = training.run(prepared.pairs(), prepared.held_out_pairs())
@@ -117,12 +123,24 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     )
 
 
-def _starting_point(context: PhaseContext) -> tuple[str, ModelConfig]:
-    """Return the folder or id of the model to start from, and how to hold it."""
-    own = context.config.reward_model.model
-    if own is None:
-        return str(context.sft_model()), context.config.model
-    return context.source(own.source), own
+def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
+    """Return the model that training starts from: the SFT model or the one named, a new head."""
+    config, own = context.config, context.config.reward_model.model
+    held = context.reward_model_config
+    source = base_model(context) if own is None else context.source(own.source)
+    if held.lora is None and own is None:
+        source = str(context.sft_model())
+    classifier = load_classifier(source, held, ranks.device, new_head=True)
+    network = ScalarHead(classifier, dropout=config.reward_model.dropout)
+    network.reset_head(torch.Generator().manual_seed(config.seed))
+    if held.lora is not None:
+        if own is None and is_adapter(context.sft_model()):
+            load_adapter(classifier, context.sft_model(), Role.REWARD)
+        else:
+            add_adapter(classifier, held.lora, Role.REWARD, held, seed=config.seed)
+        train_adapter(classifier, Role.REWARD)
+        network.head.requires_grad_()
+    return network
 
 
 class _Training:
@@ -238,10 +256,17 @@ class _Training:
     def _export(self) -> None:
         with self._engine.gathered():
             if self._ranks.is_main:
-                tokenizer = self._context.prepared().tokenizer
-                classifier = self._network.classifier
-                save_model(classifier, tokenizer, self._context.paths.model)
+                _save(self._context, self._network)
         self._ranks.barrier()
+
+
+def _save(context: PhaseContext, network: ScalarHead) -> None:
+    tokenizer, folder = context.prepared().tokenizer, context.paths.model
+    if context.reward_model_config.lora is None:
+        save_model(network.classifier, tokenizer, folder)
+        return
+    add = partial(add_adapter_model, network.classifier, Role.REWARD, tokenizer, head=network.head)
+    save_folder(folder, add)
 
 
 def _pair_length(pair: PairTokens) -> int:
@@ -253,8 +278,8 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
     """Measure the best weights' raw scores and store the affine map with the exported model."""
     folder = context.paths.model
     classifier = load_classifier(folder, context.reward_model_config, ranks.device)
-    scorer = Scorer(
-        ScalarHead(classifier),
+    scorer = Scorer.of(
+        classifier,
         context.config.reward_model.tokens_per_micro_batch,
         ranks,
         context.telemetry.heartbeat,
@@ -277,8 +302,16 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
             "data.comparisons", "all responses", "get the same score", "add comparisons that differ"
         )
     normalisation = ScoreNormalisation(mean, std)
-    normalisation.store(classifier)
     if ranks.is_main:
-        save_model(classifier, prepared.tokenizer, folder)
+        if is_adapter(folder):
+            save_folder(folder, partial(_with_normalisation, folder, normalisation))
+        else:
+            normalisation.store(classifier)
+            save_model(classifier, prepared.tokenizer, folder)
     ranks.barrier()
     return normalisation
+
+
+def _with_normalisation(source: Path, normalisation: ScoreNormalisation, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+    normalisation.write(folder)

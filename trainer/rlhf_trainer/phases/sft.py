@@ -1,6 +1,7 @@
 """Supervised fine-tuning on response tokens of demonstrations (InstructGPT, section 3.5)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from rlhf_trainer.data.order import BatchStream
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import Demonstrations, DemonstrationTokens
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.engine.saving import save_model
+from rlhf_trainer.engine.saving import add_adapter_model, save_folder, save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts
+from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
 from rlhf_trainer.models.batch import collate
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy
@@ -43,8 +45,13 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     config, sft = context.config, context.config.sft
     train = context.prepared().demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
+    lora = config.model.lora
+    if lora is not None:
+        add_adapter(lm, lora, Role.POLICY, config.model, seed=config.seed)
+        train_adapter(lm, Role.POLICY)
     policy = Policy(lm, temperature=TEMPERATURE)
-    groups = [ParameterGroup(list(policy.parameters()), sft.learning_rate)]
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    groups = [ParameterGroup(trained, sft.learning_rate)]
     engine = TrainingEngine(policy, groups, sft, config.deepspeed, ranks)
     num_steps = total_steps(len(train), sft.batch_size, sft.epochs, sft.maximum_steps)
     context.telemetry.set("total_steps", num_steps)
@@ -170,6 +177,10 @@ def _validation_loss(
 def _export(engine: TrainingEngine, policy: Policy, context: PhaseContext, ranks: Ranks) -> None:
     with engine.gathered():
         if ranks.is_main:
-            tokenizer = context.prepared().tokenizer
-            save_model(policy.lm, tokenizer, context.paths.model)
+            tokenizer, folder = context.prepared().tokenizer, context.paths.model
+            if context.config.model.lora is None:
+                save_model(policy.lm, tokenizer, folder)
+            else:
+                add = partial(add_adapter_model, policy.lm, Role.POLICY, tokenizer)
+                save_folder(folder, add)
     ranks.barrier()

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from rlhf_trainer.data.micro_batches import token_budget_micro_batches
+from rlhf_trainer.models.adapters import Role, active
 from rlhf_trainer.models.batch import PAD_FILLER
 from rlhf_trainer.rollout.protocol import Response
 
@@ -27,6 +28,7 @@ class TransformersSampler:
         self,
         lm: PreTrainedModel,
         *,
+        role: Role = Role.POLICY,
         eos_token: int,
         temperature: float,
         maximum_tokens: int,
@@ -34,6 +36,7 @@ class TransformersSampler:
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self._lm = lm
+        self._role = role
         self._eos_token = eos_token
         self._temperature = temperature
         self._maximum_tokens = maximum_tokens
@@ -49,7 +52,8 @@ class TransformersSampler:
         lengths = [len(prompt) + self._maximum_tokens for prompt in prompts]
         for rows in token_budget_micro_batches(lengths, self._budget_tokens):
             batch = _Decoding([prompts[row] for row in rows], uniforms[rows], self._lm.device)
-            self._decode(batch)
+            with active(self._lm, self._role):
+                self._decode(batch)
             responses.update(zip(rows, batch.responses(self._eos_token), strict=True))
         return [responses[row] for row in range(len(prompts))]
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.models.batch import collate
+from rlhf_trainer.models.batch import SequenceBatch, collate
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 
 
@@ -17,16 +19,36 @@ class Scorer:
 
     def __init__(
         self,
-        network: ScalarHead,
+        scores: Callable[[SequenceBatch], Tensor],
+        normalisation: ScoreNormalisation,
         budget_tokens: int,
         ranks: Ranks,
         heartbeat: Callable[[], None],
     ) -> None:
-        self._network = network.eval().requires_grad_(requires_grad=False)
+        """Make a scorer of whatever returns a batch's raw scores at its last tokens, [B]."""
+        self._scores = scores
+        self._normalisation = normalisation
         self._budget_tokens = budget_tokens
         self._ranks = ranks
         self._heartbeat = heartbeat
-        self._normalisation = ScoreNormalisation.of(network.classifier)
+
+    @classmethod
+    def of(
+        cls,
+        classifier: PreTrainedModel,
+        budget_tokens: int,
+        ranks: Ranks,
+        heartbeat: Callable[[], None],
+    ) -> "Scorer":
+        """Return the scorer of a classifier, which is frozen."""
+        network = ScalarHead(classifier).eval().requires_grad_(requires_grad=False)
+        normalisation = ScoreNormalisation.of(classifier)
+
+        def scores(batch: SequenceBatch) -> Tensor:
+            scores_B: Tensor = network(batch.tokens_BT, batch.last_B)
+            return scores_B
+
+        return cls(scores, normalisation, budget_tokens, ranks, heartbeat)
 
     @torch.no_grad()
     def raw(self, sequences: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
@@ -38,16 +60,15 @@ class Scorer:
             world_size=self._ranks.world_size,
         )
         mine: dict[int, float] = {}
-        for rows in filter(None, plan):
+        for rows in plan:
             batch = collate(
                 [sequences[row] for row in rows],
                 [np.zeros(len(sequences[row]), np.bool_) for row in rows],
                 self._ranks.device,
             )
             self._heartbeat()
-            mine.update(
-                zip(rows, self._network(batch.tokens_BT, batch.last_B).tolist(), strict=True)
-            )
+            # A rank without rows scores one pad: others may need it to gather weights.
+            mine.update(zip(rows, self._scores(batch).tolist()[: len(rows)], strict=True))
         scores = {row: score for part in self._ranks.gather(mine) for row, score in part.items()}
         return np.array([scores[row] for row in range(len(sequences))])
 

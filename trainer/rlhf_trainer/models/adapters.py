@@ -1,0 +1,223 @@
+"""LoRA adapters (arXiv:2106.09685): several roles of one model, at the price of one.
+
+Each role has an adapter under its name in the same layers. Which one is active is a state of the
+layers; PEFT's own switch also decides what is trained, so it is not used here. Adapters are read
+and written in PEFT's format.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from rlhf_trainer.config.model import LoRAConfig, ModelConfig
+from rlhf_trainer.errors import InvalidError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT puts before the names of a model that it has wrapped."""
+
+ALL_LINEAR = "all-linear"
+HEAD = "score"
+
+
+class Role(StrEnum):
+    """What a model with adapters is asked to be; a role without an adapter is the bare model."""
+
+    POLICY = "policy"
+    REFERENCE = "reference"
+    CRITIC = "critic"
+    REWARD = "reward"
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Return whether a folder holds an adapter, and not a whole model."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def base_of(folder: str | Path) -> str:
+    """Return the model, a folder or hub id, that an adapter belongs to.
+
+    Raises:
+        InvalidError: the adapter does not name one.
+    """
+    base = peft.LoraConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if not base:
+        raise InvalidError(
+            f"{folder}/{CONFIG}:base_model_name_or_path",
+            base,
+            "names no model",
+            "name the folder or hub id of the model that the adapter was trained on",
+        )
+    return str(base)
+
+
+def add_adapter(
+    model: PreTrainedModel, lora: LoRAConfig, role: Role, held: ModelConfig, *, seed: int
+) -> None:
+    """Add an adapter that changes nothing yet: its second matrix is zero.
+
+    seed: of the first matrix, so that all ranks draw the same.
+
+    Raises:
+        InvalidError: no layer has a name that `lora.targetModules` names.
+    """
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type] # PEFT only multiplies by it
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules or ALL_LINEAR,
+        base_model_name_or_path=model.config.name_or_path,
+        revision=held.revision,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            _inject(model, config, role)
+        except ValueError as error:
+            raise InvalidError(
+                "model.lora.targetModules",
+                lora.target_modules,
+                str(error).splitlines()[0],
+                "name linear layers of the model, or leave it out",
+            ) from error
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, role: Role) -> dict[str, Tensor]:
+    """Read a saved adapter into `model`; return what was saved besides, by name: a head.
+
+    Raises:
+        InvalidError: the adapter does not fit the model.
+    """
+    config = peft.LoraConfig.from_pretrained(str(folder))
+    config.modules_to_save = None
+    try:
+        saved = load_file(folder / WEIGHTS)
+        _inject(model, config, role)
+        named = {name.removeprefix(PREFIX): value for name, value in saved.items()}
+        heads = {name: named.pop(name) for name in list(named) if name.startswith(f"{HEAD}.")}
+        result: Any = set_peft_model_state_dict(model, named, adapter_name=role)
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        problem = next(iter(str(error).splitlines()), type(error).__name__)
+        raise _unfit(folder, problem) from error
+    missing = [name for name in result.missing_keys if f".{role}." in name]
+    if unknown := [*result.unexpected_keys, *missing]:
+        raise _unfit(folder, f"its layers are not the model's: {unknown[0]}")
+    return heads
+
+
+def _unfit(folder: Path, problem: str) -> InvalidError:
+    return InvalidError(
+        "model", folder, f"cannot be used as an adapter: {problem}", "name one of this model's"
+    )
+
+
+def copy_adapter(model: PreTrainedModel, source: Role, target: Role) -> None:
+    """Give `target` an adapter that is the same as that of `source`."""
+    _inject(model, _config(model, source), target)
+    state = get_peft_model_state_dict(model, adapter_name=source, save_embedding_layers=False)
+    set_peft_model_state_dict(model, state, adapter_name=target)
+
+
+def save_adapter(
+    model: PreTrainedModel, role: Role, folder: Path, *, head: nn.Linear | None = None
+) -> None:
+    """Write an adapter, with a classifier's head if there is one, as PEFT reads it."""
+    state = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
+    config = _config(model, role)
+    config.task_type = "CAUSAL_LM" if head is None else "SEQ_CLS"
+    config.inference_mode = True
+    if head is not None:
+        config.modules_to_save = [HEAD]
+        state[f"{HEAD}.weight"] = head.weight
+    tensors = {f"{PREFIX}{name}": value.detach().contiguous() for name, value in state.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def _config(model: PreTrainedModel, role: Role) -> peft.LoraConfig:
+    configs: Any = model.peft_config
+    config: peft.LoraConfig = copy.deepcopy(configs[role])
+    config.target_modules = sorted(config.target_modules or ())
+    return config
+
+
+def _inject(model: PreTrainedModel, config: peft.LoraConfig, role: Role) -> None:
+    peft.inject_adapter_in_model(config, model, role)
+    model.requires_grad_(requires_grad=False)
+
+
+def merge(model: PreTrainedModel) -> PreTrainedModel:
+    """Add the active adapter to the model's own weights, and return it without adapters."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge(adapter_names=layer.active_adapters)
+            model.set_submodule(name, layer.get_base_layer())
+    del model.peft_config
+    return model
+
+
+def parameters_of(model: nn.Module, role: Role) -> list[nn.Parameter]:
+    """Return the parameters of a role's adapter."""
+    return [value for name, value in model.named_parameters() if f".{role}." in name]
+
+
+def train_adapter(model: nn.Module, role: Role) -> list[nn.Parameter]:
+    """Let a role's adapter learn; return its parameters."""
+    parameters = parameters_of(model, role)
+    for parameter in parameters:
+        parameter.requires_grad_()
+    return parameters
+
+
+def has_adapter(model: PreTrainedModel, role: Role) -> bool:
+    """Return whether a role has an adapter of its own."""
+    return role in getattr(model, "peft_config", {})
+
+
+@contextmanager
+def active(model: nn.Module, role: Role | None) -> Iterator[None]:
+    """Let `model` be what `role` is; the bare model for a role without an adapter."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    before = _state(layers)
+    _set(layers, role)
+    try:
+        yield
+    finally:
+        _set(layers, before)
+
+
+def same_role(
+    model: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return contexts of a layer's forward pass and of its recomputation, which is of one role."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return nullcontext(), active(model, _state(layers))
+
+
+def _state(layers: Sequence[LoraLayer]) -> Role | None:
+    """Return the active role; all layers have the same."""
+    if not layers or layers[0].disable_adapters:
+        return None
+    return Role(layers[0].active_adapters[0])
+
+
+def _set(layers: Sequence[LoraLayer], role: Role | None) -> None:
+    for layer in layers:
+        # PEFT's own setters would also decide what is trained.
+        layer._disable_adapters = role is None or role not in layer.lora_A  # noqa: SLF001
+        if role is not None:
+            layer._active_adapter = [role]  # noqa: SLF001

@@ -1,0 +1,33 @@
+"""A plain twin of a model whose weights are sharded: it borrows them while they are gathered.
+
+Through the engine's hooks every decoded token would gather every layer; the twin has no hooks.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedModel
+
+
+class Borrower:
+    """The twin, made before an engine takes the owner; between loans it holds no weights."""
+
+    def __init__(self, owner: PreTrainedModel) -> None:
+        self._owner = owner
+        self.model = copy.deepcopy(owner)
+        self._give_back()
+
+    @contextmanager
+    def lent(self) -> Iterator[PreTrainedModel]:
+        """Lend the twin with the owner's weights, which are whole for as long."""
+        for mine, theirs in zip(self.model.parameters(), self._owner.parameters(), strict=True):
+            mine.data = theirs.data
+        try:
+            yield self.model
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.new_empty(0)
