@@ -49,6 +49,11 @@ BY_RULE = {
         rule_of("entry_point_with_its_kind"),
         "required with kind EntryPoint",
     ),
+    "offload without sharding": Broken(
+        {"spec.deepspeed": {"zeroStage": 0, "offloadOptimizer": True}},
+        rule_of("offload_needs_sharding"),
+        "needs zeroStage 2 or 3",
+    ),
     "ceiling below limit": Broken(
         {"spec.guard.kl": {"limitNats": 8, "ceilingNats": 7}},
         rule_of("ceiling_above_limit"),

@@ -27,7 +27,8 @@ class DeepSpeedConfig(ConfigModel):
     zero_stage: int = Field(default=0, json_schema_extra={"enum": [0, 2, 3]}, ge=0, le=3)
     """Sharded states: 0 none, 2 optimizer states and gradients, 3 parameters too.
 
-    Default: 0, plain data parallelism.
+    Default: 0, plain data parallelism. BFloat16 is never trained below 2: without ZeRO, small
+    updates are lost to its rounding.
     """
 
     offload_optimizer: bool = False

@@ -19,6 +19,9 @@ from rlhf_trainer.errors import PhaseError
 SHARDED_PARAMETERS = 3
 """ZeRO stage from which parameters are sharded too."""
 
+BF16_STAGE = 2
+"""Lowest ZeRO stage whose optimiser keeps float32 copies of bfloat16 weights."""
+
 M = TypeVar("M")
 
 
@@ -42,14 +45,14 @@ class TrainingEngine:
         ranks: Ranks,
     ) -> None:
         self._ranks = ranks
-        self._stage = sharding.zero_stage
         adamw_groups = [part for group in groups for part in _decay_groups(group, optimizer)]
         self._learning_rates = [float(part["lr"]) for part in adamw_groups]
         dtype = next(module.parameters()).dtype
+        self._stage = _stage(sharding, dtype)
         self._has_frozen = not all(value.requires_grad for value in module.parameters())
         self._engine, *_ = deepspeed.initialize(
             model=module,
-            config=_deepspeed_config(optimizer, sharding, dtype),
+            config=_deepspeed_config(optimizer, sharding, dtype, self._stage),
             # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes.
             optimizer=torch.optim.AdamW(
                 adamw_groups,
@@ -169,20 +172,28 @@ def _decay_groups(group: ParameterGroup, optimizer: OptimizerConfig) -> Iterator
 
 
 def _deepspeed_config(
-    optimizer: OptimizerConfig, sharding: DeepSpeedConfig, dtype: torch.dtype
+    optimizer: OptimizerConfig, sharding: DeepSpeedConfig, dtype: torch.dtype, stage: int
 ) -> dict[str, Any]:
     return {
         # DeepSpeed wants a number; micro-batches are ours, all within one of its steps.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": optimizer.maximum_gradient_norm,
-        "zero_optimization": {"stage": sharding.zero_stage} | _offload(sharding),
+        "zero_optimization": {"stage": stage} | _offload(sharding),
         # The optimiser is torch's, whether its states are offloaded or not.
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": dtype is torch.bfloat16},
         "steps_per_print": 2**62,
     } | dict(sharding.overrides)
+
+
+def _stage(sharding: DeepSpeedConfig, dtype: torch.dtype) -> int:
+    """Return the ZeRO stage to run.
+
+    Without ZeRO, DeepSpeed updates bfloat16 weights themselves, to which small updates are lost.
+    """
+    return BF16_STAGE if dtype is torch.bfloat16 and not sharding.zero_stage else sharding.zero_stage
 
 
 def _offload(sharding: DeepSpeedConfig) -> dict[str, Any]:

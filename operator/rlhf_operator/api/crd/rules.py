@@ -126,6 +126,13 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "estimator",
         )
     ],
+    "offload_needs_sharding": [
+        Rule(
+            "!self.offloadOptimizer || self.zeroStage != 0",
+            "offloadOptimizer true: needs zeroStage 2 or 3; raise zeroStage, or set it false",
+            "offloadOptimizer",
+        )
+    ],
     "minibatches_divide_rollout": [
         Rule(
             "self.rolloutBatchSize % self.minibatchSize == 0",

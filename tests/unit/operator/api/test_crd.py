@@ -79,7 +79,7 @@ BARE_DEFAULT = re.compile(r"Default: [-+\d.e]+( [%\w]+)?\.($| )")
 
 UNITLESS = re.compile(
     r"([cC]oefficient|Factor|[fF]raction|temperature|Norm|Range|Beta[12]|Epsilon|[dD]ecay|Clip|Penalty|Lambda|dropout"
-    r"|discount|seed|Rate|Accuracy|atLeast|Size|[nN]odes|Limit|Last|patience|Stage|Node|Count)$"
+    r"|discount|seed|Rate|Accuracy|atLeast|Size|[nN]odes|Limit|Last|patience|Stage|Node|Count|rank|alpha)$"
 )
 """Names of numbers that count things or have no unit."""
 

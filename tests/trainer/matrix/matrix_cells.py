@@ -1,0 +1,77 @@
+"""Run under torchrun: every phase in many configurations, one after the other in one process.
+
+Rank 0 prints what each cell's phases recorded. Arguments: data root, workspace with Preparation,
+folder for the cells' workspaces, and the cells as JSON: name -> changes of the toy configuration.
+"""
+
+import gc
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from toy import training_config
+from transformers.utils import logging as transformers_logging
+
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.model import Device
+from rlhf_trainer.contract import Outcome, Phase, Result, Workspace
+from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.phases import running
+from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
+
+PHASES = (Phase.SFT, Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION)
+
+
+def run_cell(
+    changes: dict[str, Any], ranks: process_group.Ranks, data_root: Path, workspace: Workspace
+) -> None:
+    config = TrainingConfig.model_validate(training_config(**changes))
+    for phase in PHASES:
+        paths = workspace.attempt(1, phase, 1)
+        if ranks.is_main:
+            paths.root.mkdir(parents=True)
+        ranks.barrier()
+        info = RunInfo("matrix", phase, 1, 1)
+        with Telemetry.open(paths, info, port=None, is_main=ranks.is_main) as telemetry:
+            context = PhaseContext(config, workspace, data_root, phase, 1, 1, telemetry)
+            # The phase's own function: starting a process for each of them is tested elsewhere.
+            report = running._trained_phase(phase)(context, ranks)
+        if ranks.is_main:
+            result = Result(
+                phase=phase,
+                outcome=Outcome.COMPLETED,
+                message=report.message,
+                step=report.step,
+                metrics=report.metrics,
+            )
+            paths.result.write_text(result.to_json(), encoding="utf-8")
+        ranks.barrier()
+        gc.collect()  # DeepSpeed's engines are cyclic
+
+
+def main() -> None:
+    data_root, prepared, root = map(Path, sys.argv[1:4])
+    cells: dict[str, dict[str, Any]] = json.loads(sys.argv[4])
+    transformers_logging.disable_progress_bar()
+    ranks = process_group.start(Device.CPU)
+    for name, changes in cells.items():
+        started = time.perf_counter()
+        workspace = Workspace(root / name)
+        if ranks.is_main:
+            (root / name / "iteration-1").mkdir(parents=True)
+            source = prepared / "iteration-1" / Phase.PREPARATION.slug
+            (root / name / "iteration-1" / Phase.PREPARATION.slug).symlink_to(source)
+        ranks.barrier()
+        run_cell(changes, ranks, data_root, workspace)
+        if ranks.is_main:
+            print(f"CELL {name}: {time.perf_counter() - started:.1f} s", flush=True)  # noqa: T201
+    process_group.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
