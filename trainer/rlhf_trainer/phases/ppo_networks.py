@@ -17,6 +17,7 @@ from rlhf_trainer.engine.training_engine import (
 )
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
@@ -55,7 +56,11 @@ class Networks:
             ppo.tokens_per_micro_batch,
             ranks,
             context.telemetry.heartbeat,
+            packing=ppo.packing,
         )
+        if ppo.packing:
+            require_packing(self.reference.lm, "ppo.packing")
+            require_packing(classifier, "ppo.packing")
         self._sampler_settings = {
             "eos_token": eos_token,
             "maximum_tokens": ppo.maximum_response_tokens,
@@ -103,10 +108,12 @@ class Networks:
     def values(self, batch: SequenceBatch) -> Tensor:
         """Return the critic's values before each response token, [N] detached."""
         if self.critic_engine is None:
-            outputs = self.policy_engine(batch.tokens_BT, batch.predict_N, batch.target_N)
+            outputs = self.policy_engine(
+                batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT
+            )
             shared: Tensor = outputs[1]
             return shared
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N)
+        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT)
         return values
 
 
