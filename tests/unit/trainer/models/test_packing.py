@@ -88,7 +88,7 @@ def log_probs(policy: Policy, rows: Sequences) -> torch.Tensor:
 @pytest.mark.parametrize("gradient", [False, True], ids=["no-grad", "grad"])
 @pytest.mark.parametrize("name", PACKABLE)
 def test_no_sequence_sees_another_of_its_row(
-    name: str, gradient: bool, recomputation: bool
+    *, name: str, gradient: bool, recomputation: bool
 ) -> None:
     policy = Policy(made(PACKABLE[name]), temperature=1.0)
     if recomputation:
