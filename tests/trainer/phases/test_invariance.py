@@ -26,6 +26,10 @@ VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
     "2-ranks": (2, {}),
     "small-micro-batches": (1, {part: {"tokensPerMicroBatch": 48} for part in BUDGETED}),
     "recomputation": (1, {"model": {"gradientCheckpointing": True}}),
+    "recomputed-in-packed-rows": (
+        1,
+        {"model": {"gradientCheckpointing": True}} | {part: {"packing": True} for part in BUDGETED},
+    ),
 }
 
 
@@ -49,11 +53,20 @@ def history(launching: Launching, phase: Phase, **changes: Any) -> list[list[flo
     ]
 
 
+@pytest.fixture(scope="module", params=[Phase.SFT, Phase.PPO])
+def undisturbed(
+    request: pytest.FixtureRequest, reference: Launching
+) -> tuple[Phase, list[list[float]]]:
+    """A phase, and its history by one rank in large micro-batches."""
+    return request.param, history(reference, request.param)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("phase", [Phase.SFT, Phase.PPO])
-def test_histories_agree(reference: Launching, phase: Phase, variant: str) -> None:
+def test_histories_agree(
+    reference: Launching, undisturbed: tuple[Phase, list[list[float]]], variant: str
+) -> None:
     processes, changes = VARIANTS[variant]
-    expected = history(reference, phase)
+    phase, expected = undisturbed
     measured = history(replace(reference, processes=processes), phase, **changes)
     assert len(measured) == len(expected)
     for got, wanted in zip(measured, expected, strict=True):

@@ -1,4 +1,4 @@
-"""Micro-batches of sequences of uneven length, under a budget of padded tokens.
+"""Micro-batches of sequences of uneven length, under a budget of tokens that are computed.
 
 Results of training do not depend on them (losses are normalised by global token counts); memory and
 speed do. Which rows a rank works on is decided elsewhere.
@@ -7,22 +7,26 @@ speed do. Which rows a rank works on is decided elsewhere.
 from collections.abc import Sequence
 
 
-def token_budget_micro_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+def token_budget_micro_batches(
+    lengths: Sequence[int], budget_tokens: int, *, packing: bool = False
+) -> list[list[int]]:
     """Return batches of indices into `lengths` (in tokens), longest sequences first.
 
-    Padded tokens of a batch, its rows times its longest, stay within `budget_tokens`; a sequence
-    that is longer by itself stands alone. Sequences of one length keep their order: equal lengths
-    give equal batches everywhere. The first batch needs the most memory, so what does not fit fails
-    at once.
+    What a batch costs stays within `budget_tokens`: its rows times its longest, as they are padded;
+    with packing, its sum. A sequence that is longer by itself stands alone. Sequences of one length
+    keep their order: equal lengths give equal batches everywhere. Without packing the first batch
+    needs the most memory, so what does not fit fails at once.
     """
     batches: list[list[int]] = []
-    longest = 0
+    cost = 0
     for index in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if batches and (len(batches[-1]) + 1) * longest <= budget_tokens:
+        added = lengths[index] if packing or not batches else lengths[batches[-1][0]]
+        if batches and cost + added <= budget_tokens:
             batches[-1].append(index)
+            cost += added
         else:
             batches.append([index])
-            longest = lengths[index]
+            cost = lengths[index]
     return batches
 
 

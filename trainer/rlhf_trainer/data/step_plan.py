@@ -6,7 +6,12 @@ from rlhf_trainer.data.micro_batches import equalise, token_budget_micro_batches
 
 
 def plan_step(
-    lengths: Sequence[int], *, budget_tokens: int, rank: int, world_size: int
+    lengths: Sequence[int],
+    *,
+    budget_tokens: int,
+    rank: int,
+    world_size: int,
+    packing: bool = False,
 ) -> list[list[int]]:
     """Return this rank's micro-batches of an update's rows, as indices into `lengths` (in tokens).
 
@@ -18,6 +23,8 @@ def plan_step(
     plans = []
     for other in range(world_size):
         share = by_length[other::world_size]
-        batches = token_budget_micro_batches([lengths[row] for row in share], budget_tokens)
+        batches = token_budget_micro_batches(
+            [lengths[row] for row in share], budget_tokens, packing=packing
+        )
         plans.append([[share[index] for index in batch] for batch in batches])
     return equalise(plans[rank], max(len(plan) for plan in plans))

@@ -193,7 +193,9 @@ def _stage(sharding: DeepSpeedConfig, dtype: torch.dtype) -> int:
 
     Without ZeRO, DeepSpeed updates bfloat16 weights themselves, to which small updates are lost.
     """
-    return BF16_STAGE if dtype is torch.bfloat16 and not sharding.zero_stage else sharding.zero_stage
+    return (
+        BF16_STAGE if dtype is torch.bfloat16 and not sharding.zero_stage else sharding.zero_stage
+    )
 
 
 def _offload(sharding: DeepSpeedConfig) -> dict[str, Any]:

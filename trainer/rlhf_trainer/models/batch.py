@@ -1,12 +1,14 @@
-"""Right-padded batches of token sequences, and which of their positions predict response tokens.
+"""Batches of token sequences, and which of their positions predict response tokens.
 
 Right padding under causal attention needs no attention mask: no real token ever sees a pad, and
-outputs at pads are never read. Legend: B = sequences, T = tokens, N = response tokens of the batch,
-row by row.
+outputs at pads are never read. Packed sequences share one row; where positions restart,
+transformers lets no token see an earlier sequence. Legend: B = rows, T = tokens, N = response
+tokens of the batch, sequence by sequence.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ class SequenceBatch:
     """Tokens of a micro-batch and the flat positions (b * T + t) of interest."""
 
     tokens_BT: Tensor
-    """int64, right-padded."""
+    """int64: right-padded, or one row of whole sequences if packed."""
     predict_N: Tensor
     """int64: flat position whose output predicts the response token, one before it."""
     target_N: Tensor
@@ -30,10 +32,12 @@ class SequenceBatch:
     last_B: Tensor
     """int64: flat position of each sequence's last token."""
     counts: tuple[int, ...]
-    """Response tokens of each row; N in all."""
+    """Response tokens of each sequence; N in all."""
+    positions_BT: Tensor | None = None
+    """int64: each token's place in its own sequence if packed; padded rows need none."""
 
     def split(self, values_N: Tensor) -> list[NDArray[np.float32]]:
-        """Return per-token values as one float32 array per row."""
+        """Return per-token values as one float32 array per sequence."""
         pieces = torch.split(values_N.detach().float().cpu(), list(self.counts))
         return [piece.numpy() for piece in pieces]
 
@@ -52,14 +56,57 @@ def collate(
         sequences, masks = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
     width = max(len(sequence) for sequence in sequences)
     tokens = np.full((len(sequences), width), PAD_FILLER, np.int64)
-    predict, target, last, counts = [], [], [], []
-    for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True)):
+    for row, sequence in enumerate(sequences):
         tokens[row, : len(sequence)] = sequence
-        positions = np.flatnonzero(mask[1:])
-        predict.append(row * width + positions)
-        target.append(np.asarray(sequence[1:], np.int64)[positions])
-        last.append(row * width + len(sequence) - 1)
-        counts.append(len(positions))
+    starts = [row * width for row in range(len(sequences))]
+    return _batch(tokens, None, sequences, masks, starts, device)
+
+
+def pack(
+    sequences: Sequence[NDArray[np.integer]],
+    masks: Sequence[NDArray[np.bool_]],
+    device: torch.device,
+) -> SequenceBatch:
+    """Return the batch that `collate` returns, as one row [1, sum of lengths] without padding.
+
+    `models.packing` says whether a network keeps the sequences of a row apart.
+    """
+    if not sequences:
+        sequences, masks = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
+    lengths = [len(sequence) for sequence in sequences]
+    tokens = np.concatenate(sequences).astype(np.int64)[np.newaxis]
+    positions = np.concatenate([np.arange(length) for length in lengths])[np.newaxis]
+    starts = [0, *accumulate(lengths[:-1])]
+    return _batch(tokens, positions, sequences, masks, starts, device)
+
+
+def batched(
+    sequences: Sequence[NDArray[np.integer]],
+    masks: Sequence[NDArray[np.bool_]],
+    device: torch.device,
+    *,
+    packing: bool,
+) -> SequenceBatch:
+    """Return the sequences packed into one row, or padded."""
+    return (pack if packing else collate)(sequences, masks, device)
+
+
+def _batch(
+    tokens: NDArray[np.int64],
+    positions: NDArray[np.int64] | None,
+    sequences: Sequence[NDArray[np.integer]],
+    masks: Sequence[NDArray[np.bool_]],
+    starts: Sequence[int],
+    device: torch.device,
+) -> SequenceBatch:
+    """Return the batch of sequences that begin at the flat positions `starts` of `tokens`."""
+    predict, target, last, counts = [], [], [], []
+    for start, sequence, mask in zip(starts, sequences, masks, strict=True):
+        before = np.flatnonzero(mask[1:])
+        predict.append(start + before)
+        target.append(np.asarray(sequence[1:], np.int64)[before])
+        last.append(start + len(sequence) - 1)
+        counts.append(len(before))
 
     def move(array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -70,6 +117,7 @@ def collate(
         move(np.concatenate(target)),
         move(np.array(last, np.int64)),
         tuple(counts),
+        None if positions is None else move(positions),
     )
 
 

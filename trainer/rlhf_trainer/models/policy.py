@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.log_probs import selected_log_probs
+from rlhf_trainer.models.packing import hidden_states
 
 
 class Policy(nn.Module):
@@ -24,13 +25,19 @@ class Policy(nn.Module):
         self.value_head = new_value_head(lm) if value_head else None
 
     @override
-    def forward(self, tokens_BT: Tensor, predict_N: Tensor, target_N: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        predict_N: Tensor,
+        target_N: Tensor,
+        positions_BT: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Return (logp_N,), or (logp_N, value_N) with a value head: float32, nats, score units.
 
         Arguments are those of a `SequenceBatch`. Values are read where the next token is predicted.
         """
-        trunk = self.lm.base_model(input_ids=tokens_BT, use_cache=False)
-        hidden_NH = trunk.last_hidden_state.flatten(0, 1).index_select(0, predict_N)
+        hidden_BTH = hidden_states(self.lm.base_model, tokens_BT, positions_BT)
+        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, predict_N)
         logp_N = selected_log_probs(
             hidden_NH, self.lm.get_output_embeddings(), target_N, temperature=self.temperature
         )
@@ -51,5 +58,5 @@ def new_value_head(lm: PreTrainedModel) -> nn.Linear:
 @torch.no_grad()
 def log_probs(policy: nn.Module, batch: SequenceBatch) -> Tensor:
     """Return the detached log-probabilities of a batch's response tokens, [N] float32, in nats."""
-    logp_N: Tensor = policy(batch.tokens_BT, batch.predict_N, batch.target_N)[0]
+    logp_N: Tensor = policy(batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT)[0]
     return logp_N

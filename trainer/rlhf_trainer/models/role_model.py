@@ -11,6 +11,7 @@ from typing_extensions import override
 from rlhf_trainer.models.adapters import Role, active, has_adapter, parameters_of
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.log_probs import selected_log_probs
+from rlhf_trainer.models.packing import hidden_states
 from rlhf_trainer.models.policy import new_value_head
 
 
@@ -38,7 +39,12 @@ class RoleModel(nn.Module):
 
     @override
     def forward(
-        self, role: Role, tokens_BT: Tensor, position_N: Tensor, target_N: Tensor
+        self,
+        role: Role,
+        tokens_BT: Tensor,
+        position_N: Tensor,
+        target_N: Tensor,
+        positions_BT: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return what `role` answers at flat positions, each [N] float32.
 
@@ -46,33 +52,31 @@ class RoleModel(nn.Module):
         REFERENCE: log-probabilities. CRITIC: values. REWARD: raw scores. One backward pass trains
         policy and critic, which DeepSpeed's ZeRO needs: after two, it loses gradients.
         """
+
+        def hidden(role: Role) -> Tensor:
+            with active(self.lm, role):
+                hidden_BTH = hidden_states(self.lm.base_model, tokens_BT, positions_BT)
+            return hidden_BTH.flatten(0, 1).index_select(0, position_N)
+
         match role:
             case Role.POLICY:
-                hidden_NH = self._hidden(role, tokens_BT, position_N)
+                hidden_NH = hidden(role)
                 logp_N = self._log_probs(hidden_NH, target_N)
                 if self.value_head is None:
                     return (logp_N,)
                 if has_adapter(self.lm, Role.CRITIC):
-                    hidden_NH = self._hidden(Role.CRITIC, tokens_BT, position_N)
+                    hidden_NH = hidden(Role.CRITIC)
                 return logp_N, _numbers(self.value_head, hidden_NH)
             case Role.REFERENCE:
-                hidden_NH = self._hidden(role, tokens_BT, position_N)
-                return (self._log_probs(hidden_NH, target_N),)
+                return (self._log_probs(hidden(role), target_N),)
             case Role.CRITIC:
                 own = has_adapter(self.lm, role)
-                hidden_NH = self._hidden(role if own else Role.POLICY, tokens_BT, position_N)
+                hidden_NH = hidden(role if own else Role.POLICY)
                 return (_numbers(self.value_head, hidden_NH),)
             case Role.REWARD:
-                hidden_NH = self._hidden(role, tokens_BT, position_N)
-                return (_numbers(self.score_head, hidden_NH),)
+                return (_numbers(self.score_head, hidden(role)),)
             case _:
                 assert_never(role)
-
-    def _hidden(self, role: Role, tokens_BT: Tensor, position_N: Tensor) -> Tensor:
-        with active(self.lm, role):
-            trunk = self.lm.base_model(input_ids=tokens_BT, use_cache=False)
-        hidden_NH: Tensor = trunk.last_hidden_state.flatten(0, 1).index_select(0, position_N)
-        return hidden_NH
 
     def _log_probs(self, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
         head = self.lm.get_output_embeddings()
@@ -97,7 +101,7 @@ class RoleModel(nn.Module):
 @torch.no_grad()
 def answer(model: Callable[..., tuple[Tensor, ...]], role: Role, batch: SequenceBatch) -> Tensor:
     """Return the one tensor that `role` answers about a batch's response tokens, detached."""
-    return model(role, batch.tokens_BT, batch.predict_N, batch.target_N)[0]
+    return model(role, batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT)[0]
 
 
 def _numbers(head: nn.Linear | None, hidden_NH: Tensor) -> Tensor:

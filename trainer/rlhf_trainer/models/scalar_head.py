@@ -17,6 +17,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from rlhf_trainer.models.packing import hidden_states
+
 MEAN_KEY, STD_KEY = "rlhf_score_mean", "rlhf_score_std"
 
 NORMALISATION = "rlhf_score.json"
@@ -39,10 +41,15 @@ class ScalarHead(nn.Module):
         return head
 
     @override
-    def forward(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
-        """Return the number at each flat position (b * T + t), [N] float32."""
-        trunk = self.classifier.base_model(input_ids=tokens_BT, use_cache=False)
-        hidden_NH = trunk.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
+    def forward(
+        self, tokens_BT: Tensor, positions_N: Tensor, positions_BT: Tensor | None = None
+    ) -> Tensor:
+        """Return the number at each flat position (b * T + t) of `positions_N`, [N] float32.
+
+        positions_BT: of a packed `SequenceBatch`.
+        """
+        hidden_BTH = hidden_states(self.classifier.base_model, tokens_BT, positions_BT)
+        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, positions_N)
         if self.dropout:
             hidden_NH = functional.dropout(hidden_NH, self.dropout, self.training)
         numbers_N: Tensor = self.head(hidden_NH).squeeze(-1).float()

@@ -18,6 +18,7 @@ from rlhf_trainer.engine.saving import add_adapter_model
 from rlhf_trainer.engine.training_engine import ParameterGroup
 from rlhf_trainer.models.adapters import Role, add_adapter, copy_adapter, has_adapter
 from rlhf_trainer.models.batch import SequenceBatch
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
@@ -31,6 +32,8 @@ class AdapterNetworks(Networks):
     def __init__(self, context: PhaseContext, ranks: Ranks, eos_token: int) -> None:
         super().__init__(context, ranks, eos_token)
         base = load_shared_base(context, ranks.device)
+        if context.config.ppo.packing:
+            require_packing(base.lm, "ppo.packing")
         has_own_critic = self._add_trained_adapters(base)
         self.model = RoleModel(
             base.lm,
@@ -74,7 +77,7 @@ class AdapterNetworks(Networks):
     @override
     def policy_outputs(self, batch: SequenceBatch) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self.policy_engine(
-            Role.POLICY, batch.tokens_BT, batch.predict_N, batch.target_N
+            Role.POLICY, batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT
         )
         return outputs
 
@@ -87,7 +90,7 @@ class AdapterNetworks(Networks):
     def values(self, batch: SequenceBatch) -> Tensor:
         if self.critic_engine is None:
             return answer(self.policy_engine, Role.CRITIC, batch)
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N)
+        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT)
         return values
 
     @override

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -29,7 +30,6 @@ def collect(
 ) -> Experience:
     """Return one step's experience: responses, and what the networks make of them."""
     ppo, telemetry = context.config.ppo, context.telemetry
-    budget = ppo.tokens_per_micro_batch
     with telemetry.stage("rollout"), networks.sampler() as sampler:
         sampled = sample(
             sampler,
@@ -39,18 +39,18 @@ def collect(
             step=step,
             maximum_tokens=ppo.maximum_response_tokens,
         )
+    measured = partial(
+        measure,
+        sampled,
+        ranks=ranks,
+        heartbeat=telemetry.heartbeat,
+        budget_tokens=ppo.tokens_per_micro_batch,
+        packing=ppo.packing,
+    )
     with telemetry.stage("reference"):
-        ref_logp_BT = measure(
-            sampled,
-            networks.reference_log_probs,
-            ranks,
-            telemetry.heartbeat,
-            budget_tokens=budget,
-        )
+        ref_logp_BT = measured(networks.reference_log_probs)
     with telemetry.stage("value"):
-        value_BT = measure(
-            sampled, networks.values, ranks, telemetry.heartbeat, budget_tokens=budget
-        )
+        value_BT = measured(networks.values)
     with telemetry.stage("score"):
         score = networks.scorer.normalised(sampled.scorable(eos_token))
     telemetry.increment("tokens", float(sum(len(prompt) for prompt in prompts)), kind="prompt")

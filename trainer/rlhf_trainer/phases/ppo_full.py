@@ -14,6 +14,7 @@ from rlhf_trainer.engine.training_engine import ParameterGroup
 from rlhf_trainer.models.adapters import Role
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
@@ -28,6 +29,8 @@ class FullNetworks(Networks):
         super().__init__(context, ranks, eos_token)
         shared = context.config.ppo.critic is Critic.SHARED_TRUNK
         self.reference = self._policy().requires_grad_(requires_grad=False)
+        if context.config.ppo.packing:
+            require_packing(self.reference.lm, "ppo.packing")
         self.policy = self._policy(value_head=shared)
         self._lend_weights(self.policy.lm)
         self.policy_engine = self._engine(self.policy, self._groups())
@@ -55,7 +58,7 @@ class FullNetworks(Networks):
     @override
     def policy_outputs(self, batch: SequenceBatch) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self.policy_engine(
-            batch.tokens_BT, batch.predict_N, batch.target_N
+            batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT
         )
         return outputs
 
@@ -68,7 +71,7 @@ class FullNetworks(Networks):
     def values(self, batch: SequenceBatch) -> Tensor:
         if self.critic_engine is None:
             return self.policy_outputs(batch)[1]
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N)
+        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT)
         return values
 
     @override

@@ -22,6 +22,7 @@ from rlhf_trainer.config.ppo import KLPlacement, PPOConfig
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import recomputed_activations
 from rlhf_trainer.phases.ppo_networks import Networks
 from rlhf_trainer.phases.supervised import require_finite
@@ -142,9 +143,14 @@ class Updater:
             budget_tokens=self._ppo.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
+            packing=self._ppo.packing,
         )
         minibatch = _Minibatch(
-            experience, targets, int(experience.mask_BT[rows].sum()), self._ranks.device
+            experience,
+            targets,
+            int(experience.mask_BT[rows].sum()),
+            self._ranks.device,
+            self._ppo.packing,
         )
         micro_batches = [[rows[index] for index in part] for part in plan]
         local = _LocalSums()
@@ -180,7 +186,7 @@ class Updater:
             return engine.update(micro_batches, loss_of, learning_rate_factor=self._factor)
 
     def _policy_loss(self, minibatch: "_Minibatch", rows: list[int], local: "_LocalSums") -> Tensor:
-        batch = minibatch.experience.sampled.batch(rows, self._ranks.device)
+        batch = minibatch.batch(rows)
         outputs = self._networks.policy_outputs(batch)
         clipped = policy_loss(
             outputs[0],
@@ -204,8 +210,10 @@ class Updater:
 
     def _critic_loss(self, minibatch: "_Minibatch", rows: list[int], local: "_LocalSums") -> Tensor:
         assert self._networks.critic_engine is not None  # noqa: S101 - only called with a critic
-        batch = minibatch.experience.sampled.batch(rows, self._ranks.device)
-        values_N = self._networks.critic_engine(batch.tokens_BT, batch.predict_N)
+        batch = minibatch.batch(rows)
+        values_N = self._networks.critic_engine(
+            batch.tokens_BT, batch.predict_N, batch.positions_BT
+        )
         self._telemetry.heartbeat()
         return self._value_loss(minibatch, rows, values_N, local)
 
@@ -240,6 +248,11 @@ class _Minibatch:
     targets: Targets
     num_tokens: int
     device: torch.device
+    packing: bool
+
+    def batch(self, rows: Sequence[int]) -> SequenceBatch:
+        """Return some rows as a batch whose targets are their response tokens."""
+        return self.experience.sampled.batch(rows, self.device, packing=self.packing)
 
     def flat(self, values_BT: Tensor, rows: Sequence[int]) -> Tensor:
         """Return values at the response tokens of some rows, [N], in the order of their batch."""

@@ -34,8 +34,9 @@ from rlhf_trainer.models.adapters import (
     load_adapter,
     train_adapter,
 )
-from rlhf_trainer.models.batch import collate, ended
+from rlhf_trainer.models.batch import batched, ended
 from rlhf_trainer.models.loading import load_classifier
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -132,6 +133,8 @@ def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
         source = str(context.sft_model())
     classifier = load_classifier(source, held, ranks.device, new_head=True)
     network = ScalarHead(classifier, dropout=config.reward_model.dropout)
+    if config.reward_model.packing:
+        require_packing(classifier, "rewardModel.packing")
     network.reset_head(torch.Generator().manual_seed(config.seed))
     if held.lora is not None:
         if own is None and is_adapter(context.sft_model()):
@@ -217,25 +220,34 @@ class _Training:
             scores = self._scores([pairs[row] for row in rows])
             return bradley_terry(scores[: len(rows)], scores[len(rows) :], num_pairs=len(pairs))
 
-        return updater.update(step, [_pair_length(pair) for pair in pairs], loss_of)
+        return updater.update(step, [self._pair_length(pair) for pair in pairs], loss_of)
 
     def _scores(self, pairs: list[PairTokens]) -> Tensor:
         """Return raw scores, all chosen first, then all rejected."""
         sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
         masks = [np.zeros(len(sequence), np.bool_) for sequence in sequences]
-        batch = collate(sequences, masks, self._ranks.device)
-        scores: Tensor = self._engine(batch.tokens_BT, batch.last_B)
+        packing = self._context.config.reward_model.packing
+        batch = batched(sequences, masks, self._ranks.device, packing=packing)
+        scores: Tensor = self._engine(batch.tokens_BT, batch.last_B, batch.positions_BT)
         return scores[: len(sequences)]
+
+    def _pair_length(self, pair: PairTokens) -> int:
+        """Return the tokens that a pair costs: padded, both rows are as wide as the longer."""
+        lengths = len(pair.chosen), len(pair.rejected)
+        packing = self._context.config.reward_model.packing
+        return sum(lengths) if packing else 2 * max(lengths)
 
     @torch.no_grad()
     def _validate(self, held_out: Pairs, step: int) -> Validation:
         self._engine.train(mode=False)
+        settings = self._context.config.reward_model
         pairs = [held_out[row] for row in range(len(held_out))]
         plan = plan_step(
-            [_pair_length(pair) for pair in pairs],
-            budget_tokens=self._context.config.reward_model.tokens_per_micro_batch,
+            [self._pair_length(pair) for pair in pairs],
+            budget_tokens=settings.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
+            packing=settings.packing,
         )
         margins: list[float] = []
         for rows in plan:
@@ -269,11 +281,6 @@ def _save(context: PhaseContext, network: ScalarHead) -> None:
     save_folder(folder, add)
 
 
-def _pair_length(pair: PairTokens) -> int:
-    """Padded tokens that a pair costs: both rows are as wide as the longer."""
-    return 2 * max(len(pair.chosen), len(pair.rejected))
-
-
 def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> ScoreNormalisation:
     """Measure the best weights' raw scores and store the affine map with the exported model."""
     folder = context.paths.model
@@ -283,6 +290,7 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
         context.config.reward_model.tokens_per_micro_batch,
         ranks,
         context.telemetry.heartbeat,
+        packing=context.config.reward_model.packing,
     )
     demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
     eos_token = prepared.special_tokens().eos

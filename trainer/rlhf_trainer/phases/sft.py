@@ -1,6 +1,6 @@
 """Supervised fine-tuning on response tokens of demonstrations (InstructGPT, section 3.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -15,8 +15,9 @@ from rlhf_trainer.engine.saving import add_adapter_model, save_folder, save_mode
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts
 from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
-from rlhf_trainer.models.batch import collate
+from rlhf_trainer.models.batch import batched
 from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -45,6 +46,8 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     config, sft = context.config, context.config.sft
     train = context.prepared().demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
+    if sft.packing:
+        require_packing(lm, "sft.packing")
     lora = config.model.lora
     if lora is not None:
         add_adapter(lm, lora, Role.POLICY, config.model, seed=config.seed)
@@ -86,6 +89,7 @@ def _train(
     sft, telemetry = context.config.sft, context.telemetry
     held_out = context.prepared().held_out_demonstrations()
     updater = SupervisedUpdater(engine, sft, ranks, telemetry, num_steps)
+    forward = partial(_forward, engine, ranks=ranks, packing=sft.packing)
     stream = BatchStream(len(train), sft.batch_size, seed=context.config.seed)
     state = recovery.resume(SFTState)
     if state is None:
@@ -102,7 +106,7 @@ def _train(
         engine.train()
         rows = stream.next_batch().tolist()
         with telemetry.stage("update"):
-            stats = _update(updater, state.step, train, rows, engine, ranks)
+            stats = _update(updater, state.step, train, rows, forward)
         telemetry.set("loss", stats.loss, name="sft")
         step, validation = state.step + 1, state.validation_loss
         if step % sft.validate_every_steps == 0 or step == num_steps:
@@ -126,24 +130,28 @@ def _update(
     step: int,
     demonstrations: Demonstrations,
     rows: Sequence[int],
-    engine: TrainingEngine,
-    ranks: Ranks,
+    forward: Callable[[list[DemonstrationTokens]], Tensor],
 ) -> UpdateStats:
     batch = [demonstrations[row] for row in rows]
     num_tokens = sum(int(item.response_mask[1:].sum()) for item in batch)
 
     def loss_of(indices: list[int]) -> Tensor:
-        logp_N = _forward(engine, [batch[index] for index in indices], ranks)
+        logp_N = forward([batch[index] for index in indices])
         return cross_entropy(logp_N, num_tokens=num_tokens)
 
     return updater.update(step, [len(item.tokens) for item in batch], loss_of)
 
 
-def _forward(engine: TrainingEngine, items: list[DemonstrationTokens], ranks: Ranks) -> Tensor:
-    batch = collate(
-        [item.tokens for item in items], [item.response_mask for item in items], ranks.device
+def _forward(
+    engine: TrainingEngine, items: list[DemonstrationTokens], ranks: Ranks, *, packing: bool
+) -> Tensor:
+    batch = batched(
+        [item.tokens for item in items],
+        [item.response_mask for item in items],
+        ranks.device,
+        packing=packing,
     )
-    logp_N: Tensor = engine(batch.tokens_BT, batch.predict_N, batch.target_N)[0]
+    logp_N: Tensor = engine(batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT)[0]
     return logp_N
 
 
@@ -157,16 +165,19 @@ def _validation_loss(
 ) -> float:
     """Return the loss on held-out demonstrations, in nats per response token."""
     engine.train(mode=False)
+    sft = context.config.sft
     items = [held_out[row] for row in range(len(held_out))]
     plan = plan_step(
         [len(item.tokens) for item in items],
-        budget_tokens=context.config.sft.tokens_per_micro_batch,
+        budget_tokens=sft.tokens_per_micro_batch,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        packing=sft.packing,
     )
     total = 0.0
     for rows in plan:
-        total -= float(_forward(engine, [items[row] for row in rows], ranks).sum())
+        logp_N = _forward(engine, [items[row] for row in rows], ranks, packing=sft.packing)
+        total -= float(logp_N.sum())
         context.telemetry.heartbeat()
     num_tokens = sum(int(item.response_mask[1:].sum()) for item in items)
     loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, step)

@@ -12,6 +12,7 @@ from rlhf_trainer.engine.training_engine import TrainingEngine
 from rlhf_trainer.models.adapters import HEAD, Role, base_of, is_adapter, load_adapter
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.role_model import RoleModel
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext
@@ -59,20 +60,28 @@ def base_scorer(
 
     @torch.no_grad()
     def scores(batch: SequenceBatch) -> Tensor:
-        scores_B: Tensor = model(Role.REWARD, batch.tokens_BT, batch.last_B, batch.target_N)[0]
+        scores_B: Tensor = model(
+            Role.REWARD, batch.tokens_BT, batch.last_B, batch.target_N, batch.positions_BT
+        )[0]
         return scores_B
 
-    budget = context.config.ppo.tokens_per_micro_batch
-    return Scorer(scores, base.normalisation, budget, ranks, context.telemetry.heartbeat)
+    ppo, heartbeat = context.config.ppo, context.telemetry.heartbeat
+    budget = ppo.tokens_per_micro_batch
+    return Scorer(scores, base.normalisation, budget, ranks, heartbeat, packing=ppo.packing)
 
 
 def own_scorer(context: PhaseContext, ranks: Ranks) -> Scorer:
     """Return a scorer with the reward model in memory of its own."""
+    ppo = context.config.ppo
+    classifier = load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
+    if ppo.packing:
+        require_packing(classifier, "ppo.packing")
     return Scorer.of(
-        load_classifier(context.reward_model(), context.reward_model_config, ranks.device),
-        context.config.ppo.tokens_per_micro_batch,
+        classifier,
+        ppo.tokens_per_micro_batch,
         ranks,
         context.telemetry.heartbeat,
+        packing=ppo.packing,
     )
 
 

@@ -70,6 +70,7 @@ class SupervisedUpdater:
             budget_tokens=self._optimizer.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
+            packing=self._optimizer.packing,
         )
         losses: list[Tensor] = []
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.models.batch import SequenceBatch, collate, ended, response_mask
+from rlhf_trainer.models.batch import SequenceBatch, batched, ended, response_mask
 from rlhf_trainer.rollout.protocol import Response, RolloutBackend, row_uniforms
 
 TokenMeasure = Callable[[SequenceBatch], Tensor]
@@ -59,14 +59,16 @@ class Sampled:
             [torch.from_numpy(row) for row in rows], batch_first=True
         )
 
-    def batch(self, rows: Sequence[int], device: torch.device) -> SequenceBatch:
+    def batch(
+        self, rows: Sequence[int], device: torch.device, *, packing: bool = False
+    ) -> SequenceBatch:
         """Return some rows as a batch whose targets are their response tokens."""
         sequences = [self.sequence(row) for row in rows]
         masks = [
             response_mask(len(self.prompts[row]), len(sequence))
             for row, sequence in zip(rows, sequences, strict=True)
         ]
-        return collate(sequences, masks, device)
+        return batched(sequences, masks, device, packing=packing)
 
     def scorable(self, eos_token: int) -> list[NDArray[np.int64]]:
         """Return what the reward model reads: sequences that end with the end-of-sequence token.
@@ -106,6 +108,7 @@ def measure(
     heartbeat: Callable[[], None],
     *,
     budget_tokens: int,
+    packing: bool = False,
 ) -> Tensor:
     """Return a number per response token, [B, T] float32 on the CPU; ranks share the work."""
     plan = plan_step(
@@ -113,10 +116,11 @@ def measure(
         budget_tokens=budget_tokens,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        packing=packing,
     )
     mine: dict[int, NDArray[np.float32]] = {}
     for rows in plan:
-        batch = sampled.batch(rows, ranks.device)
+        batch = sampled.batch(rows, ranks.device, packing=packing)
         values = measure_batch(batch)
         heartbeat()
         mine.update(zip(rows, batch.split(values), strict=False))

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.models.batch import SequenceBatch, collate
+from rlhf_trainer.models.batch import SequenceBatch, batched
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 
 
@@ -24,6 +24,8 @@ class Scorer:
         budget_tokens: int,
         ranks: Ranks,
         heartbeat: Callable[[], None],
+        *,
+        packing: bool = False,
     ) -> None:
         """Make a scorer of whatever returns a batch's raw scores at its last tokens, [B]."""
         self._scores = scores
@@ -31,6 +33,7 @@ class Scorer:
         self._budget_tokens = budget_tokens
         self._ranks = ranks
         self._heartbeat = heartbeat
+        self._packing = packing
 
     @classmethod
     def of(
@@ -39,16 +42,18 @@ class Scorer:
         budget_tokens: int,
         ranks: Ranks,
         heartbeat: Callable[[], None],
+        *,
+        packing: bool = False,
     ) -> "Scorer":
         """Return the scorer of a classifier, which is frozen."""
         network = ScalarHead(classifier).eval().requires_grad_(requires_grad=False)
         normalisation = ScoreNormalisation.of(classifier)
 
         def scores(batch: SequenceBatch) -> Tensor:
-            scores_B: Tensor = network(batch.tokens_BT, batch.last_B)
+            scores_B: Tensor = network(batch.tokens_BT, batch.last_B, batch.positions_BT)
             return scores_B
 
-        return cls(scores, normalisation, budget_tokens, ranks, heartbeat)
+        return cls(scores, normalisation, budget_tokens, ranks, heartbeat, packing=packing)
 
     @torch.no_grad()
     def raw(self, sequences: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
@@ -58,13 +63,15 @@ class Scorer:
             budget_tokens=self._budget_tokens,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
+            packing=self._packing,
         )
         mine: dict[int, float] = {}
         for rows in plan:
-            batch = collate(
+            batch = batched(
                 [sequences[row] for row in rows],
                 [np.zeros(len(sequences[row]), np.bool_) for row in rows],
                 self._ranks.device,
+                packing=self._packing,
             )
             self._heartbeat()
             # A rank without rows scores one pad: others may need it to gather weights.

@@ -50,6 +50,25 @@ def test_micro_batches_waste_no_room(lengths: list[int], budget: int) -> None:
         assert lengths[following[0]] <= longest
 
 
+def test_packed_micro_batches_cost_their_sum() -> None:
+    lengths = [6, 1, 1, 1, 3]
+    assert token_budget_micro_batches(lengths, 12) == [[0, 4], [1, 2, 3]]
+    assert token_budget_micro_batches(lengths, 12, packing=True) == [[0, 4, 1, 2, 3]]
+    assert token_budget_micro_batches(lengths, 11, packing=True) == [[0, 4, 1, 2], [3]]
+
+
+@given(lengths_lists, st.integers(1, 100))
+def test_packed_micro_batches_hold_every_row_once_and_waste_no_room(
+    lengths: list[int], budget: int
+) -> None:
+    batches = token_budget_micro_batches(lengths, budget, packing=True)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert sum(lengths[row] for row in batch) <= budget or len(batch) == 1
+    for batch, following in pairwise(batches):
+        assert sum(lengths[row] for row in [*batch, following[0]]) > budget
+
+
 def test_equalise_adds_empty_batches() -> None:
     assert equalise([[0, 1], [2]], 4) == [[0, 1], [2], [], []]
     assert equalise([], 1) == [[]]

@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlhf_trainer.models.batch import collate, response_mask
+from rlhf_trainer.models.batch import batched, collate, pack, response_mask
 
 CPU = torch.device("cpu")
 
@@ -38,3 +41,46 @@ def test_split_returns_values_row_by_row() -> None:
     )
     pieces = batch.split(torch.tensor([1.0, 2.0, 3.0]))
     assert [piece.tolist() for piece in pieces] == [[1.0, 2.0], [], [3.0]]
+
+
+def test_pack_is_one_row_in_which_positions_restart() -> None:
+    batch = pack(
+        [np.array([5, 6, 7, 8]), np.array([9, 10])],
+        [np.array([False, False, True, True]), np.array([False, True])],
+        CPU,
+    )
+    assert batch.tokens_BT.tolist() == [[5, 6, 7, 8, 9, 10]]
+    assert batch.positions_BT is not None
+    assert batch.positions_BT.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch.predict_N.tolist() == [1, 2, 4]
+    assert batch.target_N.tolist() == [7, 8, 10]
+    assert batch.last_B.tolist() == [3, 5]
+    assert batch.counts == (2, 1)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 99), st.booleans()), min_size=1)))
+def test_pack_and_collate_point_at_the_same_tokens(rows: list[list[tuple[int, bool]]]) -> None:
+    sequences = [np.array([token for token, _ in row]) for row in rows]
+    masks = [np.array([marked for _, marked in row], np.bool_) for row in rows]
+    padded = collate(sequences, masks, CPU)
+    packed = pack(sequences, masks, CPU)
+    assert packed.tokens_BT.numel() == max(sum(map(len, rows)), 1)
+    assert packed.counts == padded.counts
+    assert packed.target_N.tolist() == padded.target_N.tolist()
+    for name in ("predict_N", "last_B"):
+        there, here = getattr(padded, name), getattr(packed, name)
+        assert (
+            packed.tokens_BT.flatten()[here].tolist() == padded.tokens_BT.flatten()[there].tolist()
+        )
+        assert packed.positions_BT is not None
+        columns = there % padded.tokens_BT.shape[1]
+        assert packed.positions_BT.flatten()[here].tolist() == columns.tolist()
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_batched_packs_where_packing_is_on(*, packing: bool) -> None:
+    sequences = [np.array([5, 6]), np.array([7])]
+    masks = [response_mask(1, 2), response_mask(1, 1)]
+    batch = batched(sequences, masks, CPU, packing=packing)
+    assert batch.tokens_BT.tolist() == ([[5, 6, 7]] if packing else [[5, 6], [7, 0]])
+    assert (batch.positions_BT is not None) == packing

@@ -1,0 +1,150 @@
+"""Run under torchrun: whole phases one after the other, and what their updates were made of.
+
+Every rank leaves a file per case: of each update its sequences, micro-batches, loss and gradient.
+One process group serves all cases, as starting one for each would take most of the time.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from rlhf_trainer.config.model import Device
+from rlhf_trainer.contract import Workspace
+from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.launch.arguments import Arguments
+from rlhf_trainer.models.policy import Policy
+from rlhf_trainer.models.scalar_head import ScalarHead
+from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.running import run_phase
+from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
+
+PAD = 0
+POSITIONS: dict[type[nn.Module], int] = {Policy: 3, ScalarHead: 2}
+"""Which argument of a forward pass holds the positions of a packed row."""
+
+
+class Observer:
+    """Watches the updates of a phase; changes nothing."""
+
+    def __init__(self) -> None:
+        self.begin()
+        register_module_forward_pre_hook(self._before_forward)
+        register_optimizer_step_pre_hook(self._before_step)
+        self._watch_updates()
+        self._watch_heads()
+
+    def begin(self) -> None:
+        self.updates: list[dict[str, Any]] = []
+        self.heads: list[Tensor] = []
+        self.dropout: list[Tensor] = []
+        self._sequences: list[list[int]] = []
+        self._gradient: list[Tensor] = []
+
+    def seen(self) -> dict[str, Any]:
+        return {"updates": self.updates, "heads": self.heads, "dropout": self.dropout}
+
+    def _before_forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not torch.is_grad_enabled():
+            return
+        if (place := POSITIONS.get(type(module))) is not None:
+            self._sequences += sequences(inputs[0], inputs[place])
+        if isinstance(module, nn.Linear) and module.out_features == 1 and module.training:
+            self.dropout.append(inputs[0].detach() == 0)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._gradient = [p.grad.detach().flatten().clone() for p in parameters]
+
+    def _watch_updates(self) -> None:
+        update, observer = TrainingEngine.update, self
+
+        def watched(
+            engine: TrainingEngine,
+            micro_batches: Any,
+            loss_of: Callable[[Any], Tensor],
+            **kwargs: Any,
+        ) -> float:
+            observer._sequences, losses = [], []
+
+            def kept(micro_batch: Any) -> Tensor:
+                losses.append(loss_of(micro_batch))
+                return losses[-1]
+
+            norm = update(engine, micro_batches, kept, **kwargs)
+            observer.updates.append(
+                {
+                    "network": type(engine.module).__name__,
+                    "sequences": observer._sequences,
+                    "rows": [len(part) for part in micro_batches],
+                    "loss": float(torch.stack(losses).double().sum()),
+                    "gradient": torch.cat(observer._gradient),
+                    "norm": norm,
+                }
+            )
+            return norm
+
+        TrainingEngine.update = watched  # type: ignore[method-assign]
+
+    def _watch_heads(self) -> None:
+        reset, observer = ScalarHead.reset_head, self
+
+        def watched(network: ScalarHead, generator: torch.Generator | None) -> None:
+            reset(network, generator)
+            observer.heads.append(network.head.weight.detach().clone())
+
+        ScalarHead.reset_head = watched  # type: ignore[method-assign]
+
+
+def sequences(tokens: Tensor, positions: Tensor | None) -> list[list[int]]:
+    """Return the sequences of a batch without PAD, which responses may hold too."""
+    rows = list(tokens)
+    if positions is not None:
+        starts = (positions[0] == 0).nonzero().flatten().tolist()
+        rows = list(tokens[0].tensor_split(starts[1:]))
+    kept = [[token for token in row.tolist() if token != PAD] for row in rows]
+    return [row for row in kept if row]  # a rank without work computes a pad
+
+
+def run_case(argv: list[str], ranks: process_group.Ranks) -> None:
+    arguments = Arguments.parse(argv)
+    info = RunInfo(arguments.run_name, arguments.phase, 1, arguments.attempt)
+    arguments.paths.root.mkdir(parents=True, exist_ok=True)
+    with Telemetry.open(arguments.paths, info, port=None, is_main=ranks.is_main) as telemetry:
+        context = PhaseContext(
+            config=arguments.load_config(),
+            workspace=Workspace(arguments.workspace),
+            data_root=arguments.data_root,
+            phase=arguments.phase,
+            iteration=1,
+            attempt=arguments.attempt,
+            telemetry=telemetry,
+        )
+        result = run_phase(context)
+    assert result.outcome.exit_code == 0, result.message
+    if ranks.is_main:
+        context.paths.result.write_text(result.to_json(), encoding="utf-8")
+    ranks.barrier()
+
+
+def main(cases: Path, folder: Path) -> None:
+    ranks = process_group.start(Device.CPU)
+    process_group.start = lambda _: ranks  # type: ignore[assignment]
+    stop, process_group.stop = process_group.stop, lambda: None
+    observer = Observer()
+    for name, argv in json.loads(cases.read_text(encoding="utf-8")):
+        observer.begin()
+        run_case(argv, ranks)
+        torch.save(observer.seen(), folder / f"{name}-{ranks.world_size}-{ranks.rank}.pt")
+    stop()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
