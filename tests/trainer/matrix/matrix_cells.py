@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import torch
 from toy import training_config
 from transformers.utils import logging as transformers_logging
 
@@ -20,7 +21,7 @@ from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import Outcome, Phase, Result, Workspace
 from rlhf_trainer.engine import ranks as process_group
-from rlhf_trainer.phases import running
+from rlhf_trainer.phases import ppo, running
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
 
@@ -39,6 +40,9 @@ def run_cell(
         info = RunInfo("matrix", phase, 1, 1)
         with Telemetry.open(paths, info, port=None, is_main=ranks.is_main) as telemetry:
             context = PhaseContext(config, workspace, data_root, phase, 1, 1, telemetry)
+            if phase is Phase.PPO and ranks.world_size == 1:
+                sizes = weight_bytes(context, ranks)
+                (paths.root / "weight-bytes.json").write_text(json.dumps(sizes), encoding="utf-8")
             # The phase's own function: starting a process for each of them is tested elsewhere.
             report = running._trained_phase(phase)(context, ranks)
         if ranks.is_main:
@@ -52,6 +56,23 @@ def run_cell(
             paths.result.write_text(result.to_json(), encoding="utf-8")
         ranks.barrier()
         gc.collect()  # DeepSpeed's engines are cyclic
+
+
+def weight_bytes(context: PhaseContext, ranks: process_group.Ranks) -> dict[str, int]:
+    """Return what PPO's networks take, counted over all storages that are new and alive."""
+    before = storages()
+    networks = ppo._networks(context, ranks, context.prepared().special_tokens().eos)
+    made = {place: size for place, size in storages().items() if place not in before}
+    named = list(networks.policy_engine.module.named_parameters())
+    adapters = sum(value.nbytes for name, value in named if "lora_" in name)
+    base = sum(value.nbytes for name, value in named if name.startswith("lm.")) - adapters
+    return {"all": sum(made.values()), "adapters": adapters, "base": base}
+
+
+def storages() -> dict[int, int]:
+    found = [item for item in gc.get_objects() if isinstance(item, torch.Tensor)]
+    whole = [tensor.untyped_storage() for tensor in found]
+    return {storage.data_ptr(): storage.nbytes() for storage in whole}
 
 
 def main() -> None:

@@ -13,13 +13,23 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from launching import Launching
 from safetensors.torch import load_file
 from toy import training_config
 
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.contract import Phase, Workspace
+from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.models.adapters import Role, active
+from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.shared_base import load_shared_base
+from rlhf_trainer.rollout.scoring import Scorer
+from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 
 PROGRAM = Path(__file__).with_name("matrix_cells.py")
 ALL = os.environ.get("RLHF_TEST_MATRIX") == "all"
@@ -34,6 +44,15 @@ BF16_LOSS_TOLERANCE = 2e-3
 """On the SFT loss: bfloat16 holds 3 significant digits, and errors of many tokens cancel. Measured
 are 2e-4; without float32 copies of the weights it was 3e-3.
 """
+
+ADAPTERS = "zero-0-lora-Separate"
+TOKENS = torch.arange(3, 15).reshape(2, 6)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Already found a `peft_config`"),
+    # PEFT 0.21 asks transformers 5 by the old name.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
+]
 
 NOT_COMPARED = ("memory", "seconds")
 
@@ -188,11 +207,12 @@ def test_offload_and_recomputation_change_no_result(
     assert_agree(workspaces(1, variant), workspaces(1, REFERENCES[cell]))
 
 
-@pytest.mark.parametrize("cell", REFERENCES.values())
+@pytest.mark.parametrize("cell", sorted(set(REFERENCES.values())))
 def test_reference_cell_has_learned(workspaces: Callable[[int, str], Workspace], cell: str) -> None:
     """Cells that all stayed where they began would agree too."""
     recorded = records(workspaces(1, cell))
-    losses = [step['loss{name="validation"}'] for step in recorded[Phase.SFT] if step]
+    name = 'loss{name="validation"}'
+    losses = [step[name] for step in recorded[Phase.SFT] if name in step]
     assert losses[-1] < losses[0]
     assert recorded[Phase.REWARD_MODEL][-1]["preference_accuracy"] > 0.9
     assert abs(recorded[Phase.PPO][0]["kl_nats"]) < 1e-5
@@ -214,3 +234,68 @@ def test_bfloat16_trains_like_float32(
     assert len(ours[Phase.PPO]) == len(theirs[Phase.PPO])
     exported = weights(workspaces(1, low), Phase.PPO)
     assert {value.dtype for value in exported.values()} == {torch.bfloat16}
+
+
+def weight_bytes(workspace: Workspace) -> dict[str, int]:
+    file = workspace.attempt(1, Phase.PPO, 1).root / "weight-bytes.json"
+    sizes: dict[str, int] = json.loads(file.read_text("utf-8"))
+    return sizes
+
+
+def test_adapters_share_one_copy_of_the_base(workspaces: Callable[[int, str], Workspace]) -> None:
+    """All storages that PPO's networks brought to life, optimisers' states not yet among them."""
+    full = weight_bytes(workspaces(1, "zero-0-full-Separate"))
+    assert full["all"] > 3.9 * full["base"]
+    lora = weight_bytes(workspaces(1, ADAPTERS))
+    assert lora["base"] == pytest.approx(full["base"])
+    assert lora["all"] - lora["adapters"] < 1.1 * lora["base"]
+
+
+def model_of(workspaces: Callable[[int, str], Workspace], phase: Phase) -> Path:
+    return workspaces(1, ADAPTERS).attempt(1, phase, 1).model
+
+
+def test_reference_is_the_exported_sft_model(
+    workspaces: Callable[[int, str], Workspace], prepared: Launching
+) -> None:
+    config = TrainingConfig.model_validate(training_config(**MATRIX[ADAPTERS]))
+    workspace = workspaces(1, ADAPTERS)
+    context = PhaseContext(
+        config, workspace, prepared.data_root, Phase.PPO, 1, 1, SilentTelemetry()
+    )
+    base = load_shared_base(context, torch.device("cpu"))
+    exported = peft.AutoPeftModelForCausalLM.from_pretrained(model_of(workspaces, Phase.SFT))
+    with torch.no_grad(), active(base.lm, Role.REFERENCE):
+        ours, theirs = base.lm(input_ids=TOKENS).logits, exported(input_ids=TOKENS).logits
+    assert torch.equal(ours, theirs)
+
+
+def test_exported_policies_are_what_peft_loads(
+    workspaces: Callable[[int, str], Workspace],
+) -> None:
+    """The final policy, and the one in its checkpoint, which a stop from outside leaves to use."""
+    paths = workspaces(1, ADAPTERS).attempt(1, Phase.PPO, 1)
+    merged = load_causal_lm(paths.model, ModelConfig(source="base"), torch.device("cpu"))
+    for folder in (paths.model, paths.checkpoint(2)):
+        exported = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
+        with torch.no_grad():
+            ours, theirs = merged(input_ids=TOKENS).logits, exported(input_ids=TOKENS).logits
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_exported_reward_model_scores_the_same_up_to_its_affine_map(
+    workspaces: Callable[[int, str], Workspace],
+) -> None:
+    folder = model_of(workspaces, Phase.REWARD_MODEL)
+    exported = peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    values = json.loads((folder / "rlhf_score.json").read_text("utf-8"))
+    ours = Scorer.of(
+        load_classifier(folder, ModelConfig(source="base"), torch.device("cpu")),
+        budget_tokens=64,
+        ranks=Ranks(0, 1, torch.device("cpu")),
+        heartbeat=lambda: None,
+    )
+    with torch.no_grad():
+        raw = torch.cat([exported(input_ids=row[None]).logits[:, 0] for row in TOKENS])
+    expected = (raw - values["rlhf_score_mean"]) / values["rlhf_score_std"]
+    assert ours.normalised([row.numpy() for row in TOKENS]) == pytest.approx(expected, abs=1e-4)
