@@ -67,10 +67,10 @@ def policy_gradients(policy: Policy) -> tuple[list[float], list[torch.Tensor]]:
     policy.zero_grad()
     with recomputed_activations(policy):
         item = batch()
-        (logp_N,) = policy(item.tokens_BT, item.predict_N, item.target_N)
-        logp_N.sum().backward()
+        (logp,) = policy(item.tokens_BT, item.predict_N, item.target_N)
+        logp.sum().backward()
     gradients = [p.grad.clone() for p in policy.parameters() if p.grad is not None]
-    return logp_N.tolist(), gradients
+    return logp.tolist(), gradients
 
 
 def count_saved_tensors(model: PreTrainedModel) -> int:
