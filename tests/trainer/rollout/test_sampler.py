@@ -14,8 +14,8 @@ from rlhf_trainer.rollout.sampler import TransformersSampler
 
 EOS, VOCABULARY, MAXIMUM_TOKENS = 2, 48, 12
 ROUNDING_NATS = 5e-5
-"""Attention with a mask and without one is computed by other kernels, in float32, over steep logits;
-a position that is off by one changes log-probabilities by more than 0.01.
+"""Attention with a mask and without one is computed by other kernels, in float32 over steep logits.
+A position that is off by one changes log-probabilities by more than 0.01.
 """
 PROMPTS = [np.array([1, 5, 6]), np.array([1, 7]), np.array([1, 8, 9, 10, 11]), np.array([1])]
 

@@ -143,12 +143,13 @@ def recomputed_activations(module: nn.Module) -> Iterator[None]:
     taken back while they compute: some (OPT, Falcon) drop out by a flag of the layer itself.
     Without gradient checkpointing in the configuration this changes nothing.
     """
-    layers = [
+    # nn.Module hands out attributes it does not know the type of
+    layers: list[Any] = [
         part
         for part in module.modules()
         if isinstance(part, GradientCheckpointingLayer) and part.gradient_checkpointing
     ]
-    functions = [layer._gradient_checkpointing_func for layer in layers]  # noqa: SLF001 - no other way in
+    functions = [layer._gradient_checkpointing_func for layer in layers]  # noqa: SLF001 - no other way
     for layer, function in zip(layers, functions, strict=True):
         layer.training = True
         layer._gradient_checkpointing_func = _without_dropout(layer, function)  # noqa: SLF001
