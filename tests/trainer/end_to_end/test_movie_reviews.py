@@ -50,11 +50,14 @@ class Run:
         result: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return result
 
-    @property
-    def highest_kl_nats(self) -> float:
+    def ppo_history(self, name: str) -> list[float]:
         path = self.workspace / "iteration-1" / "ppo" / "attempt-1" / "history.jsonl"
         records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return max(record["values"]["kl_nats"] for record in records)
+        return [record["values"][name] for record in records]
+
+    @property
+    def highest_kl_nats(self) -> float:
+        return max(self.ppo_history("kl_nats"))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,19 @@ def rlhf_run(manifest: str, workspace: Path, *settings: str) -> Run:
     return Run(done.returncode, done.stdout + done.stderr, workspace)
 
 
+def require_moving_coefficient(run: Run) -> None:
+    """The KL coefficient follows its target of 4 nats, over 320 episodes in steps of 64
+    (arXiv:1909.08593, section 2.2).
+    """
+    coefficients, kl_nats = run.ppo_history("kl_coefficient"), run.ppo_history("kl_nats")
+    assert coefficients[0] == 0.2
+    assert len(coefficients) > 1
+    for before, after, kl in zip(coefficients, coefficients[1:], kl_nats, strict=False):
+        error = min(max(kl / 4 - 1, -0.2), 0.2)
+        assert after == pytest.approx(before * (1 + error * 64 / 320))
+    assert coefficients[1] < coefficients[0]  # the first KL is 0
+
+
 @pytest.mark.usefixtures("example_data")
 def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> None:
     true = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "true", *REDUCED)
@@ -83,6 +99,7 @@ def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> N
     assert metrics["winRateLow"] > 0.55
     assert metrics["winRate"] >= 0.65
     assert control["winRate"] < CONTROL_WIN_RATE_BOUND < metrics["winRate"]
+    require_moving_coefficient(true)
     assert true.highest_kl_nats < true.result("ppo")["metrics"]["klLimitNats"]
     agreement = [run.result("preparation")["metrics"]["fleissKappa"] for run in (true, swapped)]
     assert agreement[0] == pytest.approx(agreement[1], abs=0.01)
@@ -98,6 +115,7 @@ def test_second_run_reuses_what_is_there(tmp_path: Path) -> None:
     )
     first = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
     assert first.code == 0, first.output[-3000:]
+    require_moving_coefficient(first)
     result = tmp_path / "run" / "iteration-1" / "ppo" / "attempt-1" / "result.json"
     written = result.stat().st_mtime_ns
     second = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)

@@ -1,5 +1,7 @@
 """What must not change a result: ranks, micro-batches, recomputation; and a run repeats itself."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from launching import Launching
 from toy import training_config
 
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import Phase, Workspace
 
 TOLERANCE = 2e-4
 """Relative, on losses and KL after a few updates in float32: sums are taken in another order."""
@@ -78,6 +80,30 @@ def test_a_phase_with_dropout_repeats_itself(reference: Launching) -> None:
     first = history(reference, Phase.REWARD_MODEL, **changes)
     assert first == history(reference, Phase.REWARD_MODEL, **changes)
     assert first != history(reference, Phase.REWARD_MODEL)
+
+
+def test_dropout_of_the_models_is_off_in_ppo(reference: Launching) -> None:
+    """Huang et al. 2023, "The N implementation details of RLHF with PPO": policy, reference, critic
+    and reward model give the numbers of models that have none.
+    """
+    launching = reference.beside(Phase.PPO)
+    for phase in (Phase.SFT, Phase.REWARD_MODEL):
+        link = launching.workspace / "iteration-1" / phase.slug
+        trained = link.resolve()
+        link.unlink()
+        shutil.copytree(trained, link)
+        config = link / "attempt-1" / "model" / "config.json"
+        document = json.loads(config.read_text(encoding="utf-8"))
+        assert document["attention_dropout"] == 0
+        config.write_text(json.dumps(document | {"attention_dropout": 0.5}), encoding="utf-8")
+    end = launching.run(Phase.PPO, training_config())
+    assert end.code == 0, end.output[-3000:]
+    plain = Workspace(reference.workspace).attempt(1, Phase.PPO, 1).history.read_text("utf-8")
+    compared = [
+        [{name: record["values"].get(name) for name in COMPARED} for record in records]
+        for records in (end.history, map(json.loads, plain.splitlines()))
+    ]
+    assert compared[0] == compared[1]
 
 
 def test_a_reward_model_of_its_own_trains_and_judges(reference: Launching) -> None:

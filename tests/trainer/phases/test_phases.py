@@ -123,11 +123,17 @@ def test_ppo_certifies_and_exports_its_last_policy(ppo: Ended) -> None:
 
 
 def test_first_update_starts_from_ratio_one(trained: Trained) -> None:
-    """One epoch of one minibatch: its policy is the one that sampled."""
-    end = run(trained, Phase.PPO, ppo={"minibatchSize": 16})
+    """One epoch of one minibatch: its policy is the one that sampled.
+
+    k3 is half the squared log-ratio, so that its bound is one of 1e-6 on the ratio. KL to the SFT
+    model is 0: the reference's logits are divided by the same temperature.
+    """
+    end = run(trained, Phase.PPO, ppo={"minibatchSize": 16, "temperature": 0.7})
     first = end.history[0]["values"]
     assert first["clip_fraction"] == 0
-    assert first["policy_kl_nats_per_token"] == pytest.approx(0.0, abs=1e-9)
+    assert first["policy_kl_nats_per_token"] == pytest.approx(0.0, abs=0.5e-12)
+    assert first["kl_nats"] == pytest.approx(0.0, abs=1e-5)
+    assert end.history[2]["values"]["kl_nats"] != 0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
 """What PPO learns from an experience, by hand."""
 
+import math
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from rlhf_trainer.config.ppo import KLConfig, KLEstimator, KLPlacement, PPOConfig
+from rlhf_trainer.phases.ppo_collect import StepMeasurement
 from rlhf_trainer.phases.ppo_update import learning_targets, shaped_scores
 from rlhf_trainer.rollout.experience import Experience, Sampled
 from rlhf_trainer.rollout.protocol import Response
@@ -66,3 +72,34 @@ def test_whitened_rewards_keep_their_mean_and_get_unit_variance() -> None:
     expected = (rewards - rewards.mean()) / rewards.std(correction=0) + rewards.mean()
     assert plain.return_BT[1, 0].item() == pytest.approx(-4.2)
     assert white.return_BT[1, 0].item() == pytest.approx(expected[3].item(), abs=1e-4)
+
+
+PADDED = ("logp_BT", "ref_logp_BT", "entropy_BT", "value_BT")
+
+
+@pytest.mark.parametrize("pad", [math.nan, math.inf, -1e30], ids=["nan", "infinite", "huge"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"whitenRewards": True}, {"kl": {"estimator": "K3", "placement": "Loss"}}]
+)
+def test_values_at_padded_positions_never_matter(changes: dict[str, object], pad: float) -> None:
+    plain = experience()
+    spoilt = replace(
+        plain,
+        **{name: torch.where(plain.mask_BT, getattr(plain, name), pad) for name in PADDED},
+    )
+    expected = learning_targets(plain, 0.1, settings(**changes))
+    found = learning_targets(spoilt, 0.1, settings(**changes))
+    for name in (field.name for field in fields(found)):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)
+    assert torch.isfinite(found.return_BT).all()
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(8)}, unk_token="w0"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert StepMeasurement.of(spoilt, tokenizer) == StepMeasurement.of(plain, tokenizer)
+
+
+def test_penalty_of_a_missing_end_lowers_the_last_reward_alone() -> None:
+    """Huang et al. 2023, "The N implementation details of RLHF with PPO", detail on EOS."""
+    plain = learning_targets(experience(), 0.1, settings(gaeLambda=1.0))
+    punished = learning_targets(experience(), 0.1, settings(gaeLambda=1.0, missingEosPenalty=1.5))
+    difference = punished.return_BT - plain.return_BT
+    assert difference.tolist() == [[0.0, 0.0, 0.0], [pytest.approx(-1.5), 0.0, 0.0]]

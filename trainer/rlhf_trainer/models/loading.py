@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -171,18 +171,43 @@ def _prepared(model: PreTrainedModel, config: ModelConfig, device: torch.device)
 def recomputed_activations(module: nn.Module) -> Iterator[None]:
     """Recompute activations in the backward pass, while dropout stays off.
 
-    Layers of transformers recompute only in training mode; set for the layers alone and not for
-    what is in them, it leaves every dropout in evaluation mode. Without gradient checkpointing in
-    the configuration this changes nothing.
+    Layers of transformers recompute only in training mode. It is set for layers that are to, and
+    taken back while they compute: some (OPT, Falcon) drop out by a flag of the layer itself.
+    Without gradient checkpointing in the configuration this changes nothing.
     """
-    layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
-    for layer in layers:
+    # nn.Module hands out attributes it does not know the type of
+    layers: list[Any] = [
+        part
+        for part in module.modules()
+        if isinstance(part, GradientCheckpointingLayer) and part.gradient_checkpointing
+    ]
+    functions = [layer._gradient_checkpointing_func for layer in layers]  # noqa: SLF001 - no other way
+    for layer, function in zip(layers, functions, strict=True):
         layer.training = True
+        layer._gradient_checkpointing_func = _without_dropout(layer, function)  # noqa: SLF001
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, function in zip(layers, functions, strict=True):
             layer.training = False
+            layer._gradient_checkpointing_func = function  # noqa: SLF001
+
+
+def _without_dropout(layer: nn.Module, recompute: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `recompute` with the layer in evaluation mode whenever its forward pass runs."""
+
+    def recompute_without(forward: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - the layer's
+        def evaluate(*inputs: object) -> Any:  # noqa: ANN401 - the layer's
+            layer.training = False
+            try:
+                return forward(*inputs)
+            finally:
+                # the recomputing pass is left by an exception of torch's, too
+                layer.training = True
+
+        return recompute(evaluate, *args)
+
+    return recompute_without
 
 
 def _refuse_pickle(folder: Path) -> None:
