@@ -6,15 +6,14 @@ from rlhf_trainer.contract import Phase
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.errors import Facts, GateFailedError
 from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy, log_probs
-from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.comparison import Comparison, ComparisonResult
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.ppo_networks import DECODE_BUDGET_FACTOR
+from rlhf_trainer.phases.scoring import load_scorer
 from rlhf_trainer.phases.text import load_tokenizer
 from rlhf_trainer.rollout.sampler import TransformersSampler
-from rlhf_trainer.rollout.scoring import Scorer
 
 
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
@@ -61,15 +60,12 @@ def _compare(context: PhaseContext, ranks: Ranks) -> ComparisonResult:
             heartbeat=context.telemetry.heartbeat,
         )
 
-    heartbeat = context.telemetry.heartbeat
-    classifier = load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
-    scorer = Scorer(ScalarHead(classifier), ppo.tokens_per_micro_batch, ranks, heartbeat)
     sft, trained = policy(context.sft_model()), policy(context.completed(Phase.PPO).model)
 
     def reference_log_probs(batch: SequenceBatch) -> Tensor:
         return log_probs(sft, batch)
 
-    comparison = Comparison(context, ranks, scorer, tokenizer)
+    comparison = Comparison(context, ranks, load_scorer(context, ranks), tokenizer)
     return comparison.compare(sampler(sft), sampler(trained), reference_log_probs)
 
 

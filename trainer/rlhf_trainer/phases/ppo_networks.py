@@ -16,12 +16,12 @@ from rlhf_trainer.engine.training_engine import (
     TrainingEngine,
 )
 from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.loading import load_causal_lm, load_classifier
+from rlhf_trainer.models.loading import load_causal_lm, load_classifier, tell_special_tokens
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.scoring import load_scorer
 from rlhf_trainer.rollout.sampler import TransformersSampler
-from rlhf_trainer.rollout.scoring import Scorer
 
 DECODE_BUDGET_FACTOR = 8
 """Decoding holds no activations for a backward pass, so its batches may be this much larger."""
@@ -39,6 +39,7 @@ class Networks:
             temperature=ppo.temperature,
         ).requires_grad_(requires_grad=False)
         lm = load_causal_lm(context.sft_model(), config.model, ranks.device)
+        tell_special_tokens(lm, context.prepared().special_tokens())
         self.policy = Policy(lm, temperature=ppo.temperature, value_head=shared)
         sharded = config.deepspeed.zero_stage >= SHARDED_PARAMETERS
         self._rollout_lm = copy.deepcopy(lm) if sharded else lm
@@ -47,15 +48,7 @@ class Networks:
         )
         self.policy_engine.train(mode=False)
         self.critic_engine = None if shared else _critic_engine(context, ranks)
-        classifier = load_classifier(
-            context.reward_model(), context.reward_model_config, ranks.device
-        )
-        self.scorer = Scorer(
-            ScalarHead(classifier),
-            ppo.tokens_per_micro_batch,
-            ranks,
-            context.telemetry.heartbeat,
-        )
+        self.scorer = load_scorer(context, ranks)
         self._sampler_settings = {
             "eos_token": eos_token,
             "maximum_tokens": ppo.maximum_response_tokens,
@@ -120,11 +113,17 @@ def _policy_groups(policy: Policy, context: PhaseContext) -> list[ParameterGroup
 
 
 def _critic_engine(context: PhaseContext, ranks: Ranks) -> TrainingEngine:
-    """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4)."""
+    """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4).
+
+    A reward model with a tokenizer of its own cannot read the policy's tokens; the critic then
+    starts from the SFT model.
+    """
     config, ppo = context.config, context.config.ppo
-    critic = ScalarHead(
-        load_classifier(context.reward_model(), context.reward_model_config, ranks.device)
-    )
+    if context.prepared().reward_model_reads_text:
+        source, held = context.sft_model(), config.model
+    else:
+        source, held = context.reward_model(), context.reward_model_config
+    critic = ScalarHead(load_classifier(source, held, ranks.device, new_head=True))
     critic.reset_head(None)
     rate = ppo.critic_learning_rate or ppo.learning_rate
     groups = [ParameterGroup(list(critic.parameters()), rate)]

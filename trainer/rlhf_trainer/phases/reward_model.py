@@ -27,7 +27,7 @@ from rlhf_trainer.engine.saving import copy_model, save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
 from rlhf_trainer.models.batch import collate, ended
-from rlhf_trainer.models.loading import load_classifier
+from rlhf_trainer.models.loading import load_classifier, tell_special_tokens
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -78,16 +78,16 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     settings = context.config.reward_model
     prepared = context.prepared()
     source, model = _starting_point(context)
-    network = ScalarHead(
-        load_classifier(source, model, ranks.device, new_head=True), dropout=settings.dropout
-    )
+    classifier = load_classifier(source, model, ranks.device, new_head=True)
+    tell_special_tokens(classifier, prepared.special_tokens())
+    network = ScalarHead(classifier, dropout=settings.dropout)
     network.reset_head(torch.Generator().manual_seed(context.config.seed))
     groups = [ParameterGroup(list(network.parameters()), settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
     training = _Training(context, ranks, engine, network)
     state = training.run(prepared.pairs(), prepared.held_out_pairs())
     best_step, best = state.best_step, state.best
-    del engine, network, training
+    del engine, network, training, classifier
     gc.collect()  # DeepSpeed's engines are cyclic, and the model is loaded again
 
     normalisation = _normalise(context, ranks, prepared)

@@ -14,7 +14,7 @@ from rlhf_trainer.engine.saving import save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts
 from rlhf_trainer.models.batch import collate
-from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.loading import load_causal_lm, tell_special_tokens
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -41,8 +41,10 @@ class SFTState(PhaseState):
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the SFT model and export it."""
     config, sft = context.config, context.config.sft
-    train = context.prepared().demonstrations()
+    prepared = context.prepared()
+    train = prepared.demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
+    tell_special_tokens(lm, prepared.special_tokens())
     policy = Policy(lm, temperature=TEMPERATURE)
     groups = [ParameterGroup(list(policy.parameters()), sft.learning_rate)]
     engine = TrainingEngine(policy, groups, sft, config.deepspeed, ranks)
