@@ -44,6 +44,17 @@ class Run:
     def paths(self, phase: Phase) -> AttemptPaths:
         return Workspace(Path(self.workspace)).attempt(1, phase, 1)
 
+    def context(self, phase: Phase, telemetry: Telemetry) -> PhaseContext:
+        return PhaseContext(
+            config=TrainingConfig.model_validate(self.config),
+            workspace=Workspace(Path(self.workspace)),
+            data_root=Path(self.data_root),
+            phase=phase,
+            iteration=1,
+            attempt=1,
+            telemetry=telemetry,
+        )
+
     def result(self, phase: Phase) -> Result:
         return Result.from_json(self.paths(phase).result.read_text("utf-8"))
 
@@ -127,18 +138,7 @@ def main(file: Path) -> None:
             paths.root.mkdir(parents=True)
             info = RunInfo("toy", phase, 1, 1)
             with Telemetry.open(paths, info, port=None, is_main=True) as telemetry:
-                _run_phase(
-                    PhaseContext(
-                        config=TrainingConfig.model_validate(run.config),
-                        workspace=Workspace(Path(run.workspace)),
-                        data_root=Path(run.data_root),
-                        phase=phase,
-                        iteration=1,
-                        attempt=1,
-                        telemetry=telemetry,
-                    ),
-                    ranks,
-                )
+                _run_phase(run.context(phase, telemetry), ranks)
     process_group.stop()
 
 

@@ -57,8 +57,9 @@ def require_reward_model(folder: Path, config: PreTrainedConfig, place: str, val
     unread = [name for name in shapes if name.partition(".")[0] in heads and name not in expected]
     if unread:
         raise refuse(
-            f"{type(hollow).__name__} does not read its {_listed(unread)}, which change its scores",
-            "remove them if that does no harm (a bias shifts all scores alike)",
+            f"{type(hollow).__name__} does not read its {_listed(unread)}, on which its scores "
+            "depend",
+            "remove what it does not read if that does no harm (a bias shifts all scores alike)",
         )
 
 

@@ -113,23 +113,28 @@ def _policy_groups(policy: Policy, context: PhaseContext) -> list[ParameterGroup
 
 
 def _critic_engine(context: PhaseContext, ranks: Ranks) -> TrainingEngine:
-    """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4).
-
-    A reward model with a tokenizer of its own cannot read the policy's tokens; the critic then
-    starts from the SFT model.
-    """
     config, ppo = context.config, context.config.ppo
-    if context.prepared().reward_model_reads_text:
-        source, held = context.sft_model(), config.model
-    else:
-        source, held = context.reward_model(), context.reward_model_config
-    critic = ScalarHead(load_classifier(source, held, ranks.device, new_head=True))
-    critic.reset_head(None)
+    critic = _critic_start(context, ranks)
     rate = ppo.critic_learning_rate or ppo.learning_rate
     groups = [ParameterGroup(list(critic.parameters()), rate)]
     engine = TrainingEngine(critic, groups, ppo, config.deepspeed, ranks)
     engine.train(mode=False)
     return engine
+
+
+def _critic_start(context: PhaseContext, ranks: Ranks) -> ScalarHead:
+    """Return the critic: the reward model's trunk with a zero head (InstructGPT, appendix C.4).
+
+    A reward model with a tokenizer of its own cannot read the policy's tokens; the critic then
+    starts from the SFT model.
+    """
+    if context.prepared().reward_model_reads_text:
+        source, held = context.sft_model(), context.config.model
+    else:
+        source, held = context.reward_model(), context.reward_model_config
+    critic = ScalarHead(load_classifier(source, held, ranks.device, new_head=True))
+    critic.reset_head(None)
+    return critic
 
 
 def _borrow(borrower: PreTrainedModel, owner: PreTrainedModel) -> None:
