@@ -96,8 +96,7 @@ class Bridge:
         return [np.array(self._cut(tokens), np.int64) for tokens in encoded], num_cut
 
     def _answer(self, response: NDArray[np.int64]) -> str:
-        text: str = self._policy.decode(response.tolist(), skip_special_tokens=True)
-        return text
+        return str(self._policy.decode(response.tolist(), skip_special_tokens=True))
 
     def _continuation(self, prompt: NDArray[np.int64], response: NDArray[np.int64]) -> str:
         """Return the response with the space before it, which it has only after its prompt."""

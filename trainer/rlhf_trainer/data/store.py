@@ -198,7 +198,8 @@ class Prompts:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Map what `write` wrote."""
-        return cls(*(Ragged.read(folder, name) for name in ("tokens", "texts", "turns")))
+        tokens: Ragged[np.int32] = Ragged.read(folder, "tokens")
+        return cls(tokens, Ragged.read(folder, "texts"), Ragged.read(folder, "turns"))
 
 
 def encode_turns(prompt: Text) -> bytes:

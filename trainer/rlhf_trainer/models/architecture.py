@@ -47,7 +47,7 @@ def require_policy(config: PreTrainedConfig, place: str, source: object) -> None
             )
     if _is_remote(config):
         return
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None:
         problem = f"transformers has no causal language model of type {config.model_type!r}"
         raise InvalidError(place, source, problem, OTHER_MODEL)
