@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from preparing import Prepare, make_model, refused, write
-from transformers import AutoTokenizer, GraniteConfig, MambaConfig, PreTrainedConfig
+from transformers import AutoTokenizer, CohereConfig, GraniteConfig, MambaConfig, PreTrainedConfig
 
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.phases import preparation
@@ -95,6 +95,13 @@ def test_existing_reward_model_with_two_labels_is_refused(prepare: Prepare) -> N
             "spec.model.source='base': MambaForCausalLM decodes with a recurrent state, and "
             "rollouts need keys and values; choose a model of another architecture",
             id="recurrent",
+        ),
+        pytest.param(
+            CohereConfig(hidden_size=8, num_hidden_layers=1, vocab_size=80, logit_scale=0.5),
+            {},
+            "spec.model.source='base': its logit_scale is 0.5, and logits are used as its output "
+            "layer gives them; choose a model of another architecture",
+            id="logits-scaled",
         ),
         pytest.param(
             GraniteConfig(hidden_size=8, num_hidden_layers=1, vocab_size=80),

@@ -39,12 +39,8 @@ def require_policy(config: PreTrainedConfig, place: str, source: object) -> None
     for name in LOGIT_TRANSFORMS:
         value = getattr(config, name, None)
         if value not in (None, 1, 1.0):
-            raise InvalidError(
-                f"{source}/config.json:{name}",
-                value,
-                "logit transforms are not supported",
-                "choose a model whose logits are those of its output layer",
-            )
+            problem = f"its {name} is {value}, and logits are used as its output layer gives them"
+            raise InvalidError(place, source, problem, OTHER_MODEL)
     if _is_remote(config):
         return
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
