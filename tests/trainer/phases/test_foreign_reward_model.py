@@ -82,7 +82,7 @@ def run_of(root: Path, name: str, **changes: Any) -> Run:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Run], str]:
     root = make_run(tmp_path_factory.mktemp("foreign"))
     save_reward_model(root / "encoder", BertConfig, 200)
-    save_reward_model(root / "chat", LlamaConfig, 60)
+    save_reward_model(root / "chat", LlamaConfig, 44)
     talking = root / "talking"
     AutoModelForCausalLM.from_pretrained(root / "base").save_pretrained(talking)
     tokenizer = AutoTokenizer.from_pretrained(root / "base")
@@ -143,7 +143,7 @@ def test_evaluation_is_judged_by_the_text_too(finished: tuple[dict[str, Run], st
 def test_what_the_reward_model_does_not_read_is_told(
     finished: tuple[dict[str, Run], str],
 ) -> None:
-    assert "the reward model reads 60 tokens: " in finished[1]
+    assert "the reward model reads 44 tokens: " in finished[1]
 
 
 def test_critic_starts_from_the_sft_model(finished: tuple[dict[str, Run], str]) -> None:
