@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 PLEASANT = ("good", "kind", "warm", "clear", "fine")
 UNPLEASANT = ("bad", "cold", "dull", "vague", "poor")
 NEUTRAL = ("the", "day", "tree", "road", "house", "river", "and", "near", "a", "was")
 SPECIAL = ("<pad>", "<bos>", "<eos>")
+VOCABULARY = {
+    word: index for index, word in enumerate((*SPECIAL, *PLEASANT, *UNPLEASANT, *NEUTRAL))
+}
 NUM_DEMONSTRATIONS, NUM_COMPARISONS, NUM_PROMPTS = 96, 128, 48
 RATERS = ("r1", "r2", "r3")
 
@@ -93,21 +101,10 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _make_model(
     folder: Path, hidden_size: int = 32, intermediate_size: int = 64, positions: int = 64
 ) -> None:
-    vocabulary = {
-        word: index for index, word in enumerate((*SPECIAL, *PLEASANT, *UNPLEASANT, *NEUTRAL))
-    }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="the"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=SPECIAL[0],
-        bos_token=SPECIAL[1],
-        eos_token=SPECIAL[2],
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    LlamaForCausalLM(
+    save_base(
+        folder,
         LlamaConfig(
-            vocab_size=len(vocabulary),
+            vocab_size=len(VOCABULARY),
             hidden_size=hidden_size,
             intermediate_size=intermediate_size,
             num_hidden_layers=2,
@@ -117,8 +114,22 @@ def _make_model(
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,
-        )
+        ),
+    )
+
+
+def save_base(folder: Path, config: PreTrainedConfig) -> None:
+    """Write a random causal language model of `config`, and a tokenizer of the toy's words."""
+    tokenizer = Tokenizer(models.WordLevel(dict(VOCABULARY), unk_token="the"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
     ).save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 def _words(rng: np.random.Generator, count: int, among: tuple[str, ...] = NEUTRAL) -> str:

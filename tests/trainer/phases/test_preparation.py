@@ -1,111 +1,13 @@
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
-from typing_extensions import override
+from preparing import Prepare, Recording, annotated, refused, write
+from transformers import AutoTokenizer
 
-from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import Phase, Workspace
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.data.special_tokens import SpecialTokens
-from rlhf_trainer.errors import GateFailedError, InvalidError, PreemptedError
+from rlhf_trainer.errors import GateFailedError, PreemptedError
 from rlhf_trainer.phases import preparation
-from rlhf_trainer.phases.context import PhaseContext
-from rlhf_trainer.telemetry.telemetry import SilentTelemetry
-
-WORDS = ("the", "movie", "was", "good", "bad", "fine", *map(str, range(60)))
-SPECIAL = ("<pad>", "<bos>", "<eos>")
-Rows = list[dict[str, Any]]
-Prepare = Callable[..., PhaseContext]
-
-
-class Recording(SilentTelemetry):
-    """Notes progress and heartbeats."""
-
-    def __init__(self) -> None:
-        self.activities: list[tuple[int, int, str]] = []
-        self.beats = 0
-
-    @override
-    def progress(self, step: int, total_steps: int, text: str) -> None:
-        self.activities.append((step, total_steps, text))
-
-    @override
-    def heartbeat(self) -> None:
-        self.beats += 1
-
-
-def write(path: Path, rows: Rows) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-
-
-def make_model(folder: Path, *, words: tuple[str, ...] = WORDS, positions: int = 64) -> None:
-    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, SPECIAL[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<eos>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles).save_pretrained(folder)
-    LlamaConfig(vocab_size=len(vocabulary) + 1, max_position_embeddings=positions).save_pretrained(
-        folder
-    )
-
-
-def annotated(number: int, *choices: str) -> dict[str, Any]:
-    return {
-        "prompt": f"the movie {number}",
-        "chosen": "was good",
-        "rejected": "was bad",
-        "annotations": [
-            {"annotator": f"r{i}", "choice": choice} for i, choice in enumerate(choices)
-        ],
-    }
-
-
-@pytest.fixture
-def prepare(tmp_path: Path) -> Prepare:
-    """Return a function that lays out sound data and returns the context of a Preparation on it."""
-    data_root = tmp_path / "data"
-    make_model(data_root / "base")
-    numbers = range(60)
-    write(data_root / "d.jsonl", [{"text": f"the movie was fine {n}"} for n in numbers])
-    write(data_root / "c.jsonl", [annotated(n, "chosen", "chosen", "chosen") for n in numbers])
-    write(data_root / "p.jsonl", [{"prompt": f"the movie {n}"} for n in numbers])
-
-    def context(**changes: object) -> PhaseContext:
-        document: dict[str, Any] = {
-            "model": {"source": "base"},
-            "data": {
-                "demonstrations": {"path": "d.jsonl"},
-                "comparisons": {"path": "c.jsonl", "minimumAgreement": {"atLeast": 0.8}},
-                "prompts": {"path": "p.jsonl"},
-                "heldOut": {"fraction": 0.2},
-            },
-            "ppo": {"maximumResponseTokens": 8},
-            "evaluation": {"promptCount": 4},
-        }
-        document.update(changes)
-        return PhaseContext(
-            config=TrainingConfig.model_validate(document),
-            workspace=Workspace(tmp_path / "workspace"),
-            data_root=data_root,
-            phase=Phase.PREPARATION,
-            iteration=1,
-            attempt=1,
-            telemetry=Recording(),
-        )
-
-    return context
-
-
-def refused(context: PhaseContext) -> str:
-    with pytest.raises(InvalidError) as caught:
-        preparation.run(context)
-    assert not context.paths.data.exists()
-    return caught.value.message
 
 
 def test_run_leaves_every_set_for_the_phases_after_it(prepare: Prepare) -> None:
@@ -273,31 +175,6 @@ def test_context_too_short_for_responses_is_refused(prepare: Prepare) -> None:
     )
 
 
-@pytest.mark.parametrize("own", ["model", "from"])
-def test_reward_model_of_a_shorter_context_is_refused(prepare: Prepare, own: str) -> None:
-    named = {"source": "short"} if own == "model" else {"path": "short"}
-    context = prepare(rewardModel={own: named})
-    make_model(context.data_root / "short", positions=12)
-    assert refused(context).startswith(
-        "spec.ppo.maximumResponseTokens=8: the longest sequence has 13 tokens, and the reward "
-        "model takes 12"
-    )
-
-
-@pytest.mark.parametrize("section", ["sft", "rewardModel"])
-def test_existing_model_of_another_family_is_refused(prepare: Prepare, section: str) -> None:
-    context = prepare(**{section: {"from": {"path": "other"}}})
-    make_model(context.data_root / "other", words=("une", "autre", "langue"))
-    assert refused(context).startswith(f"spec.{section}.from.path='other': its tokenizer is not")
-
-
-def test_existing_models_of_the_same_family_are_accepted(prepare: Prepare) -> None:
-    existing = {"from": {"path": "larger"}}
-    context = prepare(sft=existing, rewardModel=existing)
-    make_model(context.data_root / "larger", positions=128)
-    preparation.run(context)
-
-
 def test_judge_that_cannot_be_loaded_is_refused(prepare: Prepare) -> None:
     judge = {"kind": "EntryPoint", "entryPoint": "no_such_module:score"}
     context = prepare(evaluation={"promptCount": 4, "judge": judge})
@@ -311,20 +188,6 @@ def test_conversations_without_a_chat_template_are_refused(prepare: Prepare) -> 
     rows = [{"prompt": [{"role": "user", "content": f"the {n}"}]} for n in range(60)]
     write(context.data_root / "p.jsonl", rows)
     assert "the model's tokenizer has no chat template" in refused(context)
-
-
-def test_reward_model_of_another_family_is_refused(prepare: Prepare) -> None:
-    context = prepare(rewardModel={"model": {"source": "other"}})
-    make_model(context.data_root / "other", words=("une", "autre", "langue"))
-    assert refused(context).startswith(
-        "spec.rewardModel.model.source='other': its tokenizer is not"
-    )
-
-
-def test_reward_model_of_the_same_family_is_accepted(prepare: Prepare) -> None:
-    context = prepare(rewardModel={"model": {"source": "larger"}})
-    make_model(context.data_root / "larger")
-    preparation.run(context)
 
 
 def test_missing_model_folder_is_refused(prepare: Prepare) -> None:

@@ -12,7 +12,8 @@ class Critic(StrEnum):
     """Which network estimates values."""
 
     SEPARATE = "Separate"
-    """Its own trunk, started from the reward model (InstructGPT, appendix C.4)."""
+    """Its own trunk, started from the reward model (InstructGPT, appendix C.4), or from the SFT
+    model if the reward model has another tokenizer."""
     SHARED_TRUNK = "SharedTrunk"
     """A value head on the policy's trunk (OpenAI 2019, arXiv:1909.08593): less memory, less
     accurate values.

@@ -25,7 +25,12 @@ class RewardModelConfig(OptimizerConfig):
     """Bradley-Terry on comparisons (InstructGPT, equation 1)."""
 
     from_: ModelFrom | None = Field(default=None, alias="from")
-    """Existing reward model: the phase is skipped. Default: train one."""
+    """Existing reward model: the phase is skipped. It is a sequence classifier of transformers with
+    one label and safetensors weights; one with another tokenizer than the policy's is given text,
+    with its own chat template, and the critic then starts from the SFT model.
+
+    Default: train one.
+    """
 
     model: ModelConfig | None = None
     """Model to start from; it must share the policy's tokenizer. Default: the SFT model."""

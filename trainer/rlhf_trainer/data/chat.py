@@ -52,6 +52,14 @@ class ChatTemplate:
         """
         return self._render(messages, place, ask=True)
 
+    def whole(self, messages: Sequence[Message], place: str) -> str:
+        """Return a conversation that ends with its last message.
+
+        Raises:
+            InvalidError: there is no template, or it refuses the conversation.
+        """
+        return self._render(messages, place, ask=False)
+
     def segments(
         self, prompt: Sequence[Message], completion: Sequence[Message], place: str
     ) -> list[Segment]:

@@ -30,6 +30,15 @@ class PreparedSet(StrEnum):
     HELD_OUT_PROMPTS = "prompts-heldout"
 
 
+class Reads(StrEnum):
+    """What a reward model is given of a prompt and its response."""
+
+    TOKENS = "tokens"
+    """Those of the policy: they mean the same to it."""
+    TEXT = "text"
+    """It has a tokenizer of its own, and perhaps a chat template."""
+
+
 TokenisedSets = Mapping[PreparedSet, TokenisedSet]
 
 
@@ -56,6 +65,12 @@ class PreparedData:
     def special_tokens(self) -> SpecialTokens:
         """Return the tokens that begin, end and fill sequences."""
         return SpecialTokens(**json.loads(self.summary.read_text("utf-8"))["specialTokens"])
+
+    @property
+    def reward_model_reads_text(self) -> bool:
+        """Whether the reward model has a tokenizer of its own, so that it is given text."""
+        summary = json.loads(self.summary.read_text("utf-8"))
+        return bool(summary["rewardModel"]["reads"] == Reads.TEXT)
 
     def write(
         self,

@@ -5,6 +5,7 @@ and a rank reads only the rows it works on. A folder is there whole or not at al
 are is decided elsewhere.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_trainer.data.records import Message, Role, Text
 from rlhf_trainer.files import write_folder
 
 Tokens = NDArray[np.int64]
@@ -92,6 +94,8 @@ class PromptTokens:
 
     tokens: Tokens
     text: str
+    turns: tuple[Message, ...] = ()
+    """The conversation that `text` renders; empty if the prompt is plain text."""
 
 
 @dataclass(frozen=True)
@@ -163,17 +167,19 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts, as tokens and as UTF-8."""
+    """Prompts, as tokens, as UTF-8, and their turns as JSON, empty for plain text."""
 
     tokens: Ragged[np.int32]
     texts: Ragged[np.uint8]
+    turns: Ragged[np.uint8]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitem__(self, index: int) -> PromptTokens:
         text = self.texts[index].tobytes().decode()
-        return PromptTokens(_tokens(self.tokens[index]), text)
+        turns = decode_turns(self.turns[index].tobytes())
+        return PromptTokens(_tokens(self.tokens[index]), text, turns)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -184,13 +190,29 @@ class Prompts:
         """Write `folder` as a whole, in place of what may be there."""
         write_folder(
             folder,
-            lambda target: _write_columns(target, {"tokens": self.tokens, "texts": self.texts}),
+            lambda target: _write_columns(
+                target, {"tokens": self.tokens, "texts": self.texts, "turns": self.turns}
+            ),
         )
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Map what `write` wrote."""
-        return cls(Ragged.read(folder, "tokens"), Ragged.read(folder, "texts"))
+        tokens: Ragged[np.int32] = Ragged.read(folder, "tokens")
+        return cls(tokens, Ragged.read(folder, "texts"), Ragged.read(folder, "turns"))
+
+
+def encode_turns(prompt: Text) -> bytes:
+    """Return the turns of a conversation as JSON; nothing for plain text."""
+    if isinstance(prompt, str):
+        return b""
+    return json.dumps([[turn.role, turn.content] for turn in prompt]).encode()
+
+
+def decode_turns(data: bytes) -> tuple[Message, ...]:
+    """Return what `encode_turns` was given; nothing for plain text."""
+    turns = json.loads(data) if data else []
+    return tuple(Message(Role(role), content) for role, content in turns)
 
 
 def _tokens(row: NDArray[np.int32]) -> Tokens:

@@ -18,7 +18,7 @@ from rlhf_trainer.data.encoding import Encoder
 from rlhf_trainer.data.formats import R
 from rlhf_trainer.data.problems import Problem, Problems, invalid, shortened
 from rlhf_trainer.data.records import Comparison, Demonstration, Prompt
-from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts, Ragged
+from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts, Ragged, encode_turns
 
 CHUNK_RECORDS = 512
 """Records tokenised at a time: enough for the tokenizer's threads, with a heartbeat between."""
@@ -101,16 +101,19 @@ def tokenise_prompts(
     """
     rows: list[Row] = []
     texts: list[NDArray[np.uint8]] = []
+    turns: list[NDArray[np.uint8]] = []
     problems = Problems("spec.data.prompts")
     for chunk in _chunks(records, heartbeat):
         for record, (tokens, text) in zip(chunk, encoder.prompts(chunk), strict=True):
             rows.append(_row(tokens))
             texts.append(np.frombuffer(text.encode(), np.uint8))
+            turns.append(np.frombuffer(encode_turns(record.prompt), np.uint8))
             if not 0 < len(tokens) <= maximum_tokens:
                 problems.add(_misfit(record.place, text, len(tokens), maximum_tokens))
     if problems:
         raise invalid(problems.told())
-    return Tokenised(Prompts(Ragged.of(rows, np.int32), Ragged.of(texts, np.uint8)), {})
+    columns = Ragged.of(texts, np.uint8), Ragged.of(turns, np.uint8)
+    return Tokenised(Prompts(Ragged.of(rows, np.int32), *columns), {})
 
 
 def _row(tokens: Sequence[int]) -> Row:

@@ -16,7 +16,7 @@ from rlhf_trainer.errors import InvalidError, PhaseError
 from rlhf_trainer.files import require_readable
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,21 @@ def load_limits(source: str, model: ModelConfig, place: str) -> ModelLimits:
         InvalidError: there is no such model, or its configuration cannot be read.
         PhaseError: the hub does not answer.
     """
+    config = load_config(source, model, place).get_text_config()
+    return ModelLimits(config.vocab_size, getattr(config, "max_position_embeddings", None))
+
+
+def load_config(source: str, model: ModelConfig, place: str) -> "PreTrainedConfig":
+    """Return the configuration of the model at `source`, a folder or hub id.
+
+    Raises:
+        InvalidError: there is no such model, or its configuration cannot be read.
+        PhaseError: the hub does not answer.
+    """
     from transformers import AutoConfig  # noqa: PLC0415 - seconds, and torch with it
 
-    config = _load(AutoConfig, source, model, place).get_text_config()
-    return ModelLimits(config.vocab_size, getattr(config, "max_position_embeddings", None))
+    config: PreTrainedConfig = _load(AutoConfig, source, model, place)
+    return config
 
 
 def _load(auto: Any, source: str, model: ModelConfig, place: str) -> Any:  # noqa: ANN401 - transformers' auto classes share no type
@@ -128,6 +139,17 @@ def require_same_tokenizer(
             "its tokenizer is not that of the policy, whose tokens it is to read",
             "choose a model of the same family",
         )
+
+
+def has_same_tokens(tokenizer: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:
+    """Return whether a token means the same to both, and both begin and end alike.
+
+    A token to pad with does not count, as no sequence holds it; nor do normalisation and merges,
+    which only say how text becomes tokens.
+    """
+    return _vocabulary(tokenizer) == _vocabulary(other) and (
+        (tokenizer.bos_token_id, tokenizer.eos_token_id) == (other.bos_token_id, other.eos_token_id)
+    )
 
 
 def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:

@@ -24,13 +24,13 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_trainer.config.model import LoRAConfig, ModelConfig
 from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.architecture import HEAD
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What PEFT puts before the names of a model that it has wrapped."""
 
 ALL_LINEAR = "all-linear"
-HEAD = "score"
 
 
 class Role(StrEnum):

@@ -18,10 +18,10 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
+from rlhf_trainer.data.special_tokens import SpecialTokens
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
 from rlhf_trainer.models.adapters import (
-    HEAD,
     Role,
     base_of,
     is_adapter,
@@ -29,12 +29,8 @@ from rlhf_trainer.models.adapters import (
     merge,
     same_role,
 )
+from rlhf_trainer.models.architecture import require_policy, require_trunk
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
-
-HEAD_WEIGHT = f"{HEAD}.weight"
-
-LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Settings by which some architectures change logits after the output layer; ours end with it."""
 
 
 def torch_dtype(dtype: DType, device: torch.device) -> torch.dtype:
@@ -44,8 +40,10 @@ def torch_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if dtype is DType.BFLOAT16 else torch.float32
 
 
-def attention_implementation(attention: Attention, device: torch.device) -> str:
-    """Return transformers' name of the attention kernel.
+def attention_implementation(attention: Attention, device: torch.device) -> str | None:
+    """Return transformers' name of the attention kernel; None for what suits the architecture.
+
+    Some architectures have no SDPA (ALiBi, attention sinks); transformers then computes plainly.
 
     Raises:
         InvalidError: FlashAttention 2 is asked for where it cannot run.
@@ -58,8 +56,9 @@ def attention_implementation(attention: Attention, device: torch.device) -> str:
             "needs a GPU and the flash-attn package",
             "use Auto or SDPA, or install the gpu extra",
         )
-    use_flash = has_flash and attention is not Attention.SDPA
-    return "flash_attention_2" if use_flash else "sdpa"
+    if attention is Attention.SDPA:
+        return "sdpa"
+    return "flash_attention_2" if has_flash else None
 
 
 def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device) -> PreTrainedModel:
@@ -74,15 +73,8 @@ def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device)
     if is_adapter(source):
         return merged(load_causal_lm(base_of(source), model, device), Path(source))
     lm: PreTrainedModel = _load(AutoModelForCausalLM, source, model, device)
-    for name in LOGIT_TRANSFORMS:
-        value = getattr(lm.config, name, None)
-        if value not in (None, 1, 1.0):
-            raise InvalidError(
-                f"{source}/config.json:{name}",
-                value,
-                "logit transforms are not supported",
-                "choose a model whose logits are those of its output layer",
-            )
+    require_policy(lm.config, "model", source)
+    require_trunk(lm, source)
     return _prepared(lm, model, device)
 
 
@@ -109,11 +101,11 @@ def load_classifier(
         num_labels=1,
         output_loading_info=True,
     )
-    if not new_head and HEAD_WEIGHT in info["missing_keys"]:
+    if not new_head and info["missing_keys"]:
         raise InvalidError(
             "model",
             source,
-            f"is no reward model: it has no {HEAD_WEIGHT}",
+            f"is no reward model: it has no {', '.join(sorted(info['missing_keys']))}",
             "name a sequence classifier with one label",
         )
     return _prepared(classifier, model, device)
@@ -126,6 +118,25 @@ def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         model.load_state_dict(heads, strict=False)
         ScoreNormalisation.read(folder).store(model)
     return merge(model)
+
+
+def tell_special_tokens(model: PreTrainedModel, special: SpecialTokens) -> None:
+    """Write into a model's configuration what ends and fills its sequences.
+
+    Plain transformers needs the padding token to find the last token of a padded row, where a
+    classifier is read, and stops generating at the tokens of the generation configuration.
+    """
+    for config in (model.config, model.config.get_text_config()):
+        config.pad_token_id = special.pad
+        if config.eos_token_id is None:
+            config.eos_token_id = special.eos
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        generation.pad_token_id = special.pad
+        known = generation.eos_token_id
+        ends = [known] if isinstance(known, int) else list(known or [])
+        if special.eos not in ends:
+            generation.eos_token_id = [*ends, special.eos] if ends else special.eos
 
 
 def _load(

@@ -22,7 +22,7 @@ from rlhf_trainer.phases.judge import entry_point_scores, load_entry_point
 from rlhf_trainer.phases.text import response_texts
 from rlhf_trainer.rollout.experience import Sampled, TokenMeasure, measure, sample
 from rlhf_trainer.rollout.protocol import RolloutBackend
-from rlhf_trainer.rollout.scoring import Scorer
+from rlhf_trainer.rollout.scoring import ResponseScorer
 
 EVALUATION_SEED_OFFSET = 2**31
 """Keeps the draws of evaluations apart from those of training steps."""
@@ -129,14 +129,13 @@ class Comparison:
         self,
         context: PhaseContext,
         ranks: Ranks,
-        scorer: Scorer,
+        scorer: ResponseScorer,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         self._context, self._ranks, self._scorer = context, ranks, scorer
         self._tokenizer = tokenizer
         self._entry_point = load_entry_point(context.config.evaluation.judge)
         prepared = context.prepared()
-        self._eos_token = prepared.special_tokens().eos
         held_out = prepared.held_out_prompts()
         self._prompts = [held_out[row] for row in range(context.config.evaluation.prompt_count)]
         self._sft: Side | None = None
@@ -164,7 +163,7 @@ class Comparison:
             maximum_tokens=self._context.config.ppo.maximum_response_tokens,
         )
         texts = response_texts(self._tokenizer, sampled.responses)
-        rewards = self._scorer.normalised(sampled.scorable(self._eos_token))
+        rewards = self._scorer.responses(self._prompts, sampled)
         return Side(sampled, texts, self._judge(texts, rewards), rewards)
 
     def _judge(self, texts: list[str], rewards: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,11 +16,12 @@ from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.comparison import Comparison, ComparisonResult
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.ppo_networks import sampler_of
-from rlhf_trainer.phases.shared_base import base_scorer, load_shared_base, own_scorer
+from rlhf_trainer.phases.scoring import load_scorer, scorer_on
+from rlhf_trainer.phases.shared_base import load_shared_base
 from rlhf_trainer.phases.text import load_tokenizer
 from rlhf_trainer.rollout.experience import TokenMeasure
 from rlhf_trainer.rollout.protocol import RolloutBackend
-from rlhf_trainer.rollout.scoring import Scorer
+from rlhf_trainer.rollout.scoring import ResponseScorer
 
 
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
@@ -62,7 +63,7 @@ class _Sides:
     sft: RolloutBackend
     trained: RolloutBackend
     reference_log_probs: TokenMeasure
-    scorer: Scorer
+    scorer: ResponseScorer
 
 
 def _whole(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Sides:
@@ -78,7 +79,7 @@ def _whole(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Sides:
         sampler_of(context, sft, Role.REFERENCE, eos_token),
         sampler_of(context, trained, Role.POLICY, eos_token),
         partial(log_probs, reference),
-        own_scorer(context, ranks),
+        load_scorer(context, ranks),
     )
 
 
@@ -94,7 +95,7 @@ def _with_adapters(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Side
         sampler_of(context, base.lm, Role.REFERENCE, eos_token),
         sampler_of(context, base.lm, Role.POLICY, eos_token),
         partial(answer, model, Role.REFERENCE),
-        base_scorer(context, ranks, base, model),
+        scorer_on(base, model, context, ranks),
     )
 
 

@@ -64,7 +64,6 @@ class _PPO:
         self.config, self.settings = context.config, context.config.ppo
         prepared = context.prepared()
         self.tokenizer = load_tokenizer(prepared.tokenizer)
-        self.eos_token = prepared.special_tokens().eos
         self.prompts = prepared.prompts()
         self.stream = BatchStream(
             len(self.prompts),
@@ -72,7 +71,7 @@ class _PPO:
             seed=self.config.seed,
             tail=Tail.NEXT_EPOCH,
         )
-        self.networks = _networks(context, ranks, self.eos_token)
+        self.networks = _networks(context, ranks, prepared.special_tokens().eos)
         self.updater = Updater(
             self.networks, self.settings, ranks, self.telemetry, self.config.seed
         )
@@ -110,9 +109,8 @@ class _PPO:
         return collect(
             self.context,
             self.networks,
-            [self.prompts[row].tokens for row in rows],
+            [self.prompts[row] for row in rows],
             self.step,
-            eos_token=self.eos_token,
             ranks=self.ranks,
         )
 

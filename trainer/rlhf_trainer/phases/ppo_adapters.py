@@ -22,7 +22,8 @@ from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
-from rlhf_trainer.phases.shared_base import SharedBase, base_scorer, load_shared_base
+from rlhf_trainer.phases.scoring import scorer_on
+from rlhf_trainer.phases.shared_base import SharedBase, load_shared_base
 from rlhf_trainer.rollout.sampler import TransformersSampler
 
 
@@ -45,22 +46,28 @@ class AdapterNetworks(Networks):
         self._lend_weights(base.lm)
         self.policy_engine = self._engine(self.model, self._groups())
         self.critic_engine = self._separate_critic() if has_own_critic else None
-        self.scorer = base_scorer(context, ranks, base, self.policy_engine)
+        self.scorer = scorer_on(base, self.policy_engine, context, ranks)
 
     def _add_trained_adapters(self, base: SharedBase) -> bool:
         """Add the adapters of policy and critic; return whether the critic has its own base."""
+        self._start_from_sft(base.lm, Role.POLICY)
+        if self._context.config.ppo.critic is Critic.SHARED_TRUNK:
+            return False
+        if base.score_weight is not None:
+            copy_adapter(base.lm, Role.REWARD, Role.CRITIC)
+            return False
+        if self._context.prepared().reward_model_reads_text:
+            self._start_from_sft(base.lm, Role.CRITIC)
+            return False
+        return True
+
+    def _start_from_sft(self, lm: PreTrainedModel, role: Role) -> None:
         config = self._context.config
-        if has_adapter(base.lm, Role.REFERENCE):
-            copy_adapter(base.lm, Role.REFERENCE, Role.POLICY)
+        if has_adapter(lm, Role.REFERENCE):
+            copy_adapter(lm, Role.REFERENCE, role)
         else:
             assert config.model.lora is not None  # noqa: S101 - or these networks are not used
-            add_adapter(base.lm, config.model.lora, Role.POLICY, config.model, seed=config.seed)
-        if config.ppo.critic is Critic.SHARED_TRUNK:
-            return False
-        if base.score_weight is None:
-            return True
-        copy_adapter(base.lm, Role.REWARD, Role.CRITIC)
-        return False
+            add_adapter(lm, config.model.lora, role, config.model, seed=config.seed)
 
     def _groups(self) -> list[ParameterGroup]:
         rate = self._context.config.ppo.learning_rate

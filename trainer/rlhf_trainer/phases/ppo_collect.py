@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_trainer.algorithms.masked import masked_mean, row_sum
 from rlhf_trainer.algorithms.statistics import distinct_2, standard_error
+from rlhf_trainer.data.store import PromptTokens
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.guard import Measurement
 from rlhf_trainer.phases.context import PhaseContext
@@ -22,10 +21,9 @@ from rlhf_trainer.rollout.experience import Experience, measure, sample
 def collect(
     context: PhaseContext,
     networks: Networks,
-    prompts: Sequence[NDArray[np.integer]],
+    prompts: Sequence[PromptTokens],
     step: int,
     *,
-    eos_token: int,
     ranks: Ranks,
 ) -> Experience:
     """Return one step's experience: responses, and what the networks make of them."""
@@ -33,7 +31,7 @@ def collect(
     with telemetry.stage("rollout"), networks.sampler() as sampler:
         sampled = sample(
             sampler,
-            prompts,
+            [prompt.tokens for prompt in prompts],
             ranks,
             seed=context.config.seed,
             step=step,
@@ -52,8 +50,10 @@ def collect(
     with telemetry.stage("value"):
         value_BT = measured(networks.values)
     with telemetry.stage("score"):
-        score = networks.scorer.normalised(sampled.scorable(eos_token))
-    telemetry.increment("tokens", float(sum(len(prompt) for prompt in prompts)), kind="prompt")
+        score = networks.scorer.responses(prompts, sampled)
+    telemetry.increment(
+        "tokens", float(sum(len(prompt.tokens) for prompt in prompts)), kind="prompt"
+    )
     telemetry.increment("tokens", float(sampled.mask_BT.sum()), kind="response")
     return Experience(
         sampled=sampled,

@@ -13,12 +13,12 @@ from rlhf_trainer.engine.saving import add_model
 from rlhf_trainer.engine.training_engine import ParameterGroup
 from rlhf_trainer.models.adapters import Role
 from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.loading import load_causal_lm, tell_special_tokens
 from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
-from rlhf_trainer.phases.shared_base import own_scorer
+from rlhf_trainer.phases.scoring import load_scorer
 from rlhf_trainer.rollout.sampler import TransformersSampler
 
 
@@ -32,10 +32,11 @@ class FullNetworks(Networks):
         if context.config.ppo.packing:
             require_packing(self.reference.lm, "ppo.packing")
         self.policy = self._policy(value_head=shared)
+        tell_special_tokens(self.policy.lm, context.prepared().special_tokens())
         self._lend_weights(self.policy.lm)
         self.policy_engine = self._engine(self.policy, self._groups())
         self.critic_engine = None if shared else self._separate_critic()
-        self.scorer = own_scorer(context, ranks)
+        self.scorer = load_scorer(context, ranks)
 
     def _policy(self, *, value_head: bool = False) -> Policy:
         config = self._context.config

@@ -25,7 +25,7 @@ from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.rollout.sampler import TransformersSampler
-from rlhf_trainer.rollout.scoring import Scorer
+from rlhf_trainer.rollout.scoring import ResponseScorer
 
 DECODE_BUDGET_FACTOR = 8
 """Decoding holds no activations for a backward pass, so its batches may be this much larger."""
@@ -38,7 +38,7 @@ class Networks(ABC):
     """Trains the policy, and whatever shares its engine."""
     critic_engine: TrainingEngine | None
     """Trains a critic of its own; None where the policy's engine trains it too."""
-    scorer: Scorer
+    scorer: ResponseScorer
 
     def __init__(self, context: PhaseContext, ranks: Ranks, eos_token: int) -> None:
         self._context, self._ranks, self._eos_token = context, ranks, eos_token
@@ -101,10 +101,16 @@ class Networks(ABC):
         return engine
 
     def _separate_critic(self) -> TrainingEngine:
-        """Return a critic on the reward model's trunk, its head zero (InstructGPT, C.4)."""
+        """Return a critic on the reward model's trunk, its head zero (InstructGPT, C.4).
+
+        A reward model with a tokenizer of its own cannot read the policy's tokens; the critic then
+        starts from the SFT model.
+        """
         context = self._context
-        held = context.reward_model_config
-        classifier = load_classifier(context.reward_model(), held, self._ranks.device)
+        source, held = context.reward_model(), context.reward_model_config
+        if context.prepared().reward_model_reads_text:
+            source, held = context.sft_model(), context.config.model
+        classifier = load_classifier(source, held, self._ranks.device, new_head=True)
         critic = ScalarHead(classifier)
         critic.reset_head(None)
         parameters = list(critic.parameters())

@@ -6,15 +6,15 @@ How each step works is decided in `data`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.config.sft import ModelFrom
 from rlhf_trainer.data.check import CheckedData, check_data
 from rlhf_trainer.data.encoding import Encoder
 from rlhf_trainer.data.fit import require_positions, require_rows
-from rlhf_trainer.data.prepared import PreparedData, PreparedSet, TokenisedSets
+from rlhf_trainer.data.prepared import PreparedData, PreparedSet, Reads, TokenisedSets
 from rlhf_trainer.data.problems import invalid
 from rlhf_trainer.data.special_tokens import choose_special_tokens
 from rlhf_trainer.data.tokenise import (
@@ -23,23 +23,19 @@ from rlhf_trainer.data.tokenise import (
     tokenise_demonstrations,
     tokenise_prompts,
 )
-from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer, require_same_tokenizer
+from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer
 from rlhf_trainer.errors import GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.judge import load_entry_point
+from rlhf_trainer.phases.model_checks import (
+    Model,
+    require_bridge,
+    require_policies,
+    reward_model_reads,
+)
 
 NUM_STEPS = len(PreparedSet) + 2
 """For progress: reading, one for each set, writing."""
-
-
-class _Model(NamedTuple):
-    """A model that reads what is tokenised here."""
-
-    source: str
-    """Folder, or hub id."""
-    config: ModelConfig
-    place: str
-    """The field of the manifest that names it."""
 
 
 def run(context: PhaseContext) -> PhaseReport:
@@ -63,28 +59,35 @@ def run(context: PhaseContext) -> PhaseReport:
     reward = _reward(context, policy)
     limits = {each: load_limits(*each) for each in (base, policy, reward)}
     tokenizer = load_tokenizer(*base)
-    for each in limits:
-        if each != base:
-            require_same_tokenizer(tokenizer, *each)
+    require_policies(tokenizer, (base, policy), context)
+    reads = reward_model_reads(tokenizer, policy, reward, context)
     vocabulary_size = limits[base].vocabulary_size
     special = choose_special_tokens(tokenizer, vocabulary_size, base.place)
 
     sets = _tokenise(context, checked, Encoder(tokenizer, special, vocabulary_size))
     require_rows(config, sets)
+    if reads is Reads.TEXT:
+        # It reads other tokens, and what is too long for it is cut: see `data.bridge`.
+        require_bridge(tokenizer, reward, [*checked.prompts.train, *checked.prompts.held_out])
+        limits[reward] = replace(limits[reward], maximum_positions=None)
     require_positions(config, sets, limits[policy], limits[reward])
     context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
-    facts = {"model": {"source": config.model.source}, "data": checked.summary()}
+    facts = {
+        "model": {"source": config.model.source},
+        "rewardModel": {"reads": reads.value},
+        "data": checked.summary(),
+    }
     PreparedData(context.paths.data).write(sets, tokenizer, special, facts)
     context.telemetry.progress(NUM_STEPS, NUM_STEPS, "done")
     return _report(checked, sets)
 
 
-def _base(context: PhaseContext) -> _Model:
+def _base(context: PhaseContext) -> Model:
     model = context.config.model
-    return _Model(context.source(model.source), model, "spec.model.source")
+    return Model(context.source(model.source), model, "spec.model.source")
 
 
-def _policy(context: PhaseContext, base: _Model) -> _Model:
+def _policy(context: PhaseContext, base: Model) -> Model:
     """Return what the policy is before PPO, or starts SFT from."""
     existing = context.config.sft.from_
     if existing is None:
@@ -92,7 +95,7 @@ def _policy(context: PhaseContext, base: _Model) -> _Model:
     return _existing(context, existing, base.config, "spec.sft.from.path")
 
 
-def _reward(context: PhaseContext, policy: _Model) -> _Model:
+def _reward(context: PhaseContext, policy: Model) -> Model:
     """Return what the reward model is, or starts from."""
     settings = context.config.reward_model
     if settings.from_ is not None:
@@ -101,12 +104,12 @@ def _reward(context: PhaseContext, policy: _Model) -> _Model:
     if settings.model is None:
         return policy
     source = context.source(settings.model.source)
-    return _Model(source, settings.model, "spec.rewardModel.model.source")
+    return Model(source, settings.model, "spec.rewardModel.model.source")
 
 
-def _existing(context: PhaseContext, model: ModelFrom, held: ModelConfig, place: str) -> _Model:
+def _existing(context: PhaseContext, model: ModelFrom, held: ModelConfig, place: str) -> Model:
     named = held.model_copy(update={"source": model.path})
-    return _Model(str(context.data_root / model.path), named, place)
+    return Model(str(context.data_root / model.path), named, place)
 
 
 def _pass_gate(checked: CheckedData) -> None:

@@ -35,7 +35,7 @@ from rlhf_trainer.models.adapters import (
     train_adapter,
 )
 from rlhf_trainer.models.batch import batched, ended
-from rlhf_trainer.models.loading import load_classifier
+from rlhf_trainer.models.loading import load_classifier, tell_special_tokens
 from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
@@ -132,6 +132,7 @@ def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
     if held.lora is None and own is None:
         source = str(context.sft_model())
     classifier = load_classifier(source, held, ranks.device, new_head=True)
+    tell_special_tokens(classifier, context.prepared().special_tokens())
     network = ScalarHead(classifier, dropout=config.reward_model.dropout)
     if config.reward_model.packing:
         require_packing(classifier, "rewardModel.packing")

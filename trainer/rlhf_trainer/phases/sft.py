@@ -16,7 +16,7 @@ from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts
 from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
 from rlhf_trainer.models.batch import batched
-from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.loading import load_causal_lm, tell_special_tokens
 from rlhf_trainer.models.packing import require_packing
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
@@ -44,8 +44,10 @@ class SFTState(PhaseState):
 def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the SFT model and export it."""
     config, sft = context.config, context.config.sft
-    train = context.prepared().demonstrations()
+    prepared = context.prepared()
+    train = prepared.demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
+    tell_special_tokens(lm, prepared.special_tokens())
     if sft.packing:
         require_packing(lm, "sft.packing")
     lora = config.model.lora

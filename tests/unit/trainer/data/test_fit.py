@@ -39,7 +39,7 @@ def sets(**lengths: list[int]) -> TokenisedSets:
         elif "comparisons" in which:
             made[which] = Tokenised(Pairs(rows(which), rows(which)), {"tooLong": 2, "alike": 1})
         else:
-            made[which] = Tokenised(Prompts(rows(which), masks(which)), {})
+            made[which] = Tokenised(Prompts(rows(which), masks(which), masks(which)), {})
     return made
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts, Ragged
+from rlhf_trainer.data.records import Message, Role
+from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts, Ragged, encode_turns
 from rlhf_trainer.files import write_text
 
 token_rows = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=6)
@@ -75,16 +76,21 @@ def test_pairs_come_back_and_have_the_length_of_the_longer_side(tmp_path: Path) 
     assert (read[1].chosen.tolist(), read[1].rejected.tolist()) == ([4], [4, 5])
 
 
-def test_prompts_come_back_with_their_texts(tmp_path: Path) -> None:
-    texts = ["Once", "", "Été 🙂\n"]
-    encoded = Ragged.of([np.frombuffer(text.encode(), np.uint8) for text in texts], np.uint8)
-    Prompts(ragged([1], [2, 3], [4]), encoded).write(tmp_path / "p")
+def test_prompts_come_back_with_their_texts_and_turns(tmp_path: Path) -> None:
+    turns = (Message(Role.SYSTEM, 'Be "brief"'), Message(Role.USER, "Été 🙂\n"))
+
+    def column(*rows: bytes) -> Ragged[np.uint8]:
+        return Ragged.of([np.frombuffer(row, np.uint8) for row in rows], np.uint8)
+
+    texts = column(b"Once", b"", "Été 🙂\n".encode())
+    kept = column(encode_turns("Once"), encode_turns(""), encode_turns(turns))
+    Prompts(ragged([1], [2, 3], [4]), texts, kept).write(tmp_path / "p")
     read = Prompts.read(tmp_path / "p")
     items = [read[index] for index in range(len(read))]
-    assert [(item.tokens.tolist(), item.text) for item in items] == [
-        ([1], "Once"),
-        ([2, 3], ""),
-        ([4], "Été 🙂\n"),
+    assert [(item.tokens.tolist(), item.text, item.turns) for item in items] == [
+        ([1], "Once", ()),
+        ([2, 3], "", ()),
+        ([4], "Été 🙂\n", turns),
     ]
 
 
