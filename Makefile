@@ -63,6 +63,10 @@ test-trainer: $(INSTALLED) ## Run the tests with real training on CPU, 1 and 2 r
 test-resume: $(INSTALLED) ## Kill phases at 20 moments each and compare what becomes of them, bit for bit
 	RLHF_TEST_RESUME_POINTS=10 $(BIN)/python -m pytest tests/trainer/resume/test_resume.py
 
+.PHONY: test-full
+test-full: $(INSTALLED) ## Run every phase under all of ZeRO, LoRA, critic, ranks, offload and precision
+	RLHF_TEST_MATRIX=all $(BIN)/python -m pytest tests/trainer/matrix
+
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
 	$(BIN)/python -m pytest tests/operator

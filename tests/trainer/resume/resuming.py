@@ -29,7 +29,7 @@ PHASES = (Phase.SFT, Phase.REWARD_MODEL, Phase.PPO)
 CLOCK_FIELDS = ("time", "stageSeconds")
 
 
-def resume_config(zero_stage: int) -> dict[str, Any]:
+def resume_config(zero_stage: int, **changes: Any) -> dict[str, Any]:
     """A toy run with enough steps and checkpoints to be killed between."""
     return training_config(
         deepspeed={"zeroStage": zero_stage},
@@ -37,6 +37,7 @@ def resume_config(zero_stage: int) -> dict[str, Any]:
         rewardModel={"maximumSteps": 6, "earlyStopping": {"validateEverySteps": 2}, "dropout": 0.1},
         ppo={"totalEpisodes": 16 * 4},
         checkpoint={"everySteps": 2, "keepLast": 2},
+        **changes,
     )
 
 
@@ -82,12 +83,20 @@ class Row:
 class Resuming:
     """All phases of one run, undisturbed, and copies of it that are killed."""
 
-    def __init__(self, data_root: Path, folder: Path, processes: int, zero_stage: int) -> None:
-        self.config = resume_config(zero_stage)
+    def __init__(
+        self,
+        data_root: Path,
+        folder: Path,
+        processes: int,
+        zero_stage: int,
+        lora: dict[str, Any] | None = None,
+    ) -> None:
+        model = {"source": "base", **({"lora": lora} if lora else {})}
+        self.config = resume_config(zero_stage, model=model)
         self.whole = Launching(data_root, folder / "whole", processes, PROGRAM)
         self.folder = folder
         ranks = "1 rank" if processes == 1 else f"{processes} ranks"
-        self.shape = f"{ranks}, ZeRO {zero_stage}"
+        self.shape = f"{ranks}, ZeRO {zero_stage}{', LoRA' if lora else ''}"
         self.moments: dict[Phase, int] = {}
 
     def prepare(self) -> None:
@@ -163,7 +172,8 @@ class Resuming:
 
 def weights(folder: Path) -> dict[str, bytes]:
     """Return a model's tensors, bit for bit."""
-    tensors = load_file(folder / "model.safetensors")
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 

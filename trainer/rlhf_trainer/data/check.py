@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.data import AgreementStatistic, DataConfig, DatasetSource, MinimumAgreement
 from rlhf_trainer.contract.outcomes import Outcome
+from rlhf_trainer.data.adapter_folders import is_adapter
 from rlhf_trainer.data.agreement import Agreement, measure_agreement
 from rlhf_trainer.data.formats import R
 from rlhf_trainer.data.holdout import held_out, holdout_key
@@ -191,7 +192,7 @@ def _missing_models(config: TrainingConfig, data_root: Path) -> Iterator[Problem
         "spec.rewardModel.from": config.reward_model.from_,
     }
     for setting, model in existing.items():
-        if model is not None and not (data_root / model.path / "config.json").is_file():
+        if model is not None and not _holds_model(data_root / model.path):
             yield Problem(
                 f"{setting}.path",
                 shortened(model.path),
@@ -236,3 +237,7 @@ def _config_problems(error: ValidationError) -> Iterator[str]:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _holds_model(folder: Path) -> bool:
+    return is_adapter(folder) or (folder / "config.json").is_file()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.problems import shortened
 from rlhf_trainer.data.special_tokens import NEW_PAD_TOKEN
 from rlhf_trainer.errors import InvalidError, PhaseError
@@ -64,6 +65,9 @@ def load_config(source: str, model: ModelConfig, place: str) -> "PreTrainedConfi
     """
     from transformers import AutoConfig  # noqa: PLC0415 - seconds, and torch with it
 
+    if is_adapter(source):
+        require_readable(Path(source), place)
+        return load_config(base_of(source), model, place)
     config: PreTrainedConfig = _load(AutoConfig, source, model, place)
     return config
 

@@ -23,12 +23,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_trainer.config.model import LoRAConfig, ModelConfig
+from rlhf_trainer.data.adapter_folders import PREFIX, WEIGHTS
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.architecture import HEAD
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
-"""What PEFT puts before the names of a model that it has wrapped."""
 
 ALL_LINEAR = "all-linear"
 
@@ -40,28 +37,6 @@ class Role(StrEnum):
     REFERENCE = "reference"
     CRITIC = "critic"
     REWARD = "reward"
-
-
-def is_adapter(folder: str | Path) -> bool:
-    """Return whether a folder holds an adapter, and not a whole model."""
-    return (Path(folder) / CONFIG).is_file()
-
-
-def base_of(folder: str | Path) -> str:
-    """Return the model, a folder or hub id, that an adapter belongs to.
-
-    Raises:
-        InvalidError: the adapter does not name one.
-    """
-    base = peft.LoraConfig.from_pretrained(str(folder)).base_model_name_or_path
-    if not base:
-        raise InvalidError(
-            f"{folder}/{CONFIG}:base_model_name_or_path",
-            base,
-            "names no model",
-            "name the folder or hub id of the model that the adapter was trained on",
-        )
-    return str(base)
 
 
 def add_adapter(
@@ -161,13 +136,13 @@ def _inject(model: PreTrainedModel, config: peft.LoraConfig, role: Role) -> None
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """Add the active adapter to the model's own weights, and return it without adapters."""
+    """Add the active adapter to the model's own weights; return it without adapters, trainable."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge(adapter_names=layer.active_adapters)
             model.set_submodule(name, layer.get_base_layer())
     del model.peft_config
-    return model
+    return model.requires_grad_()
 
 
 def parameters_of(model: nn.Module, role: Role) -> list[nn.Parameter]:

@@ -18,17 +18,11 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.special_tokens import SpecialTokens
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
-from rlhf_trainer.models.adapters import (
-    Role,
-    base_of,
-    is_adapter,
-    load_adapter,
-    merge,
-    same_role,
-)
+from rlhf_trainer.models.adapters import Role, load_adapter, merge, same_role
 from rlhf_trainer.models.architecture import require_policy, require_trunk
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
 

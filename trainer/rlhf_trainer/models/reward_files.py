@@ -9,8 +9,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
 
+from rlhf_trainer.data.adapter_folders import PREFIX, is_adapter
 from rlhf_trainer.errors import InvalidError
-from rlhf_trainer.models.architecture import hollow_classifier
+from rlhf_trainer.models.architecture import HEAD, hollow_classifier
 
 NUM_NAMES = 3
 """Tensors that an error names."""
@@ -32,6 +33,10 @@ def require_reward_model(folder: Path, config: PreTrainedConfig, place: str, val
         return InvalidError(place, value, problem, fix)
 
     shapes = _shapes(folder, place, value)
+    if is_adapter(folder):
+        if f"{PREFIX}{HEAD}.weight" not in shapes:
+            raise refuse(f"is no reward model: the adapter comes without a {HEAD}.weight")
+        return
     if getattr(config, "auto_map", None):
         return  # its classes come with it, and are tried when it is loaded
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:

@@ -7,9 +7,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from rlhf_trainer.contract import Phase
+from rlhf_trainer.data.adapter_folders import is_adapter
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.errors import Facts, GateFailedError
-from rlhf_trainer.models.adapters import Role, is_adapter, load_adapter
+from rlhf_trainer.models.adapters import Role, load_adapter
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.models.role_model import RoleModel, answer

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlhf_trainer.algorithms.losses import bradley_terry
 from rlhf_trainer.algorithms.statistics import calibration_error
+from rlhf_trainer.data.adapter_folders import is_adapter
 from rlhf_trainer.data.order import BatchStream
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.data.step_plan import plan_step
@@ -27,13 +28,7 @@ from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import add_adapter_model, copy_model, save_folder, save_model
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
-from rlhf_trainer.models.adapters import (
-    Role,
-    add_adapter,
-    is_adapter,
-    load_adapter,
-    train_adapter,
-)
+from rlhf_trainer.models.adapters import Role, add_adapter, load_adapter, train_adapter
 from rlhf_trainer.models.batch import batched, ended
 from rlhf_trainer.models.loading import load_classifier, tell_special_tokens
 from rlhf_trainer.models.packing import require_packing

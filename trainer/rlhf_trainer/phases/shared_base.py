@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_trainer.models.adapters import Role, base_of, is_adapter, load_adapter
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
+from rlhf_trainer.models.adapters import Role, load_adapter
 from rlhf_trainer.models.architecture import HEAD
 from rlhf_trainer.models.loading import load_causal_lm
 from rlhf_trainer.models.scalar_head import ScoreNormalisation

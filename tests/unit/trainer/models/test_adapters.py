@@ -16,14 +16,13 @@ from transformers import (
 )
 
 from rlhf_trainer.config.model import LoRAConfig, ModelConfig
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.adapters import (
     Role,
     active,
     add_adapter,
-    base_of,
     copy_adapter,
-    is_adapter,
     load_adapter,
     parameters_of,
     save_adapter,
@@ -179,6 +178,7 @@ def test_adapter_folder_loads_merged_or_into_a_role(base: Path, tmp_path: Path) 
     assert torch.equal(logits(other, Role.REFERENCE), expected)
     merged = load_causal_lm(tmp_path, HELD, torch.device("cpu"))
     assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert all(parameter.requires_grad for parameter in merged.parameters())
     torch.testing.assert_close(merged(input_ids=TOKENS).logits, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -213,3 +213,11 @@ def test_pefts_private_state_is_where_it_is_set(base: Path) -> None:
         assert not layer.disable_adapters
     with active(model, Role.REFERENCE):
         assert layer.disable_adapters
+
+
+def test_adapter_that_names_no_base_is_refused(base: Path, tmp_path: Path) -> None:
+    save_adapter(with_roles(base, Role.POLICY), Role.POLICY, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(config.read_text("utf-8").replace(str(base), ""), encoding="utf-8")
+    with pytest.raises(InvalidError, match="base_model_name_or_path=: names no model"):
+        base_of(tmp_path)
