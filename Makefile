@@ -16,6 +16,7 @@ SEED ?=
 WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 
 SOAK_RECORD := $(CURDIR)/runs/soak/record.jsonl
+TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
@@ -84,6 +85,13 @@ soak: $(INSTALLED) ## Break everything many times and write docs/reliability.md 
 	RLHF_TEST_RECORD=$(SOAK_RECORD) RLHF_TEST_FAULT_ROUNDS=10 RLHF_TEST_OUTAGE_SECONDS=60 \
 		$(BIN)/python -m pytest tests/operator/faults tests/operator/leader/test_failover.py
 	$(BIN)/python scripts/reliability.py $(SOAK_RECORD) docs/reliability.md
+
+.PHONY: compare-trl
+compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and write docs/trl.md anew
+	rm -f $(TRL_CURVES) && mkdir -p $(dir $(TRL_CURVES))
+	RLHF_TEST_TRL_CURVES=$(TRL_CURVES) $(BIN)/python -m pytest tests/trainer/against_trl/three_seeds.py || \
+		{ $(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md; exit 1; }
+	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG
