@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rlhf_trainer.config.model import Device
-from rlhf_trainer.contract import Workspace
+from rlhf_trainer.contract import Result, Workspace
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.training_engine import TrainingEngine
 from rlhf_trainer.launch.arguments import Arguments
@@ -113,7 +113,7 @@ def sequences(tokens: Tensor, positions: Tensor | None) -> list[list[int]]:
     return [row for row in kept if row]  # a rank without work computes a pad
 
 
-def run_case(argv: list[str], ranks: process_group.Ranks) -> None:
+def run_case(argv: list[str], ranks: process_group.Ranks) -> Result:
     arguments = Arguments.parse(argv)
     info = RunInfo(arguments.run_name, arguments.phase, 1, arguments.attempt)
     arguments.paths.root.mkdir(parents=True, exist_ok=True)
@@ -128,10 +128,10 @@ def run_case(argv: list[str], ranks: process_group.Ranks) -> None:
             telemetry=telemetry,
         )
         result = run_phase(context)
-    assert result.outcome.exit_code == 0, result.message
     if ranks.is_main:
         context.paths.result.write_text(result.to_json(), encoding="utf-8")
     ranks.barrier()
+    return result
 
 
 def main(cases: Path, folder: Path) -> None:
@@ -141,8 +141,9 @@ def main(cases: Path, folder: Path) -> None:
     observer = Observer()
     for name, argv in json.loads(cases.read_text(encoding="utf-8")):
         observer.begin()
-        run_case(argv, ranks)
-        torch.save(observer.seen(), folder / f"{name}-{ranks.world_size}-{ranks.rank}.pt")
+        result = run_case(argv, ranks)
+        seen = observer.seen() | {"outcome": result.outcome.value, "message": result.message}
+        torch.save(seen, folder / f"{name}-{ranks.world_size}-{ranks.rank}.pt")
     stop()
 
 

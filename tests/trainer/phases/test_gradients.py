@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pytest
 import torch
 from launching import Launching
 from toy import NEUTRAL, PLEASANT, UNPLEASANT, make_run, training_config
+from transformers import OPTConfig, OPTForCausalLM
 
-from rlhf_trainer.contract import Phase, Workspace
+from rlhf_trainer.contract import Outcome, Phase, Workspace
 from rlhf_trainer.data.prepared import PreparedData
 
 PROGRAM = Path(__file__).with_name("observed_phases.py")
@@ -50,12 +51,21 @@ CASES: dict[str, tuple[Phase, str, dict[str, Any]]] = {
     "ppo": (Phase.PPO, "ppo", {"critic": "Separate"}),
     "ppo-shared-trunk": (Phase.PPO, "ppo", {"critic": "SharedTrunk"}),
 }
+UNPACKABLE = {"ppo": {"sft": {"from": {"path": "opt"}}}} | {
+    "sft": {"model": {"source": "opt"}},
+    "reward-model": {"rewardModel": {"model": {"source": "opt"}}},
+}
+"""Changes by which a phase begins with a model that does not keep packed sequences apart."""
 Observed = dict[str, Any]
 
 
 def make_long_run(root: Path) -> Path:
     """A toy run whose sequences have 9 tokens or more: two never fit a micro-batch of 16."""
     make_run(root)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 64, "ffn_dim": 64}
+    OPTForCausalLM(
+        OPTConfig(**sizes, num_attention_heads=2, word_embed_proj_dim=32)
+    ).save_pretrained(root / "opt")
     rng = np.random.default_rng(0)
 
     def words(least: int, among: Sequence[str] = NEUTRAL) -> str:
@@ -113,7 +123,7 @@ class Running:
                 if ranks == count
             ]
             if count == 1:
-                cases = [*start, *cases]
+                cases = [*start, *cases, *self._refused()]
             else:
                 cases.append(("dropout", self._command("reward-model", 2, {"dropout": 0.3})))
             self._run(count, cases)
@@ -122,6 +132,14 @@ class Running:
         phase, section, own = CASES[case]
         launching = replace(self.base.beside(phase), processes=ranks)
         return launching.command(phase, config(section, **own, **changes))[0]
+
+    def _refused(self) -> Iterator[tuple[str, list[str]]]:
+        for case, changes in UNPACKABLE.items():
+            phase, section, _ = CASES[case]
+            settings = config(section, packing=True)
+            for name, values in changes.items():
+                settings[name] = settings.get(name, {}) | values
+            yield f"refused-{case}", self.base.beside(phase).command(phase, settings)[0]
 
     def _run(self, ranks: int, cases: list[tuple[str, list[str]]]) -> None:
         file = self._folder / f"cases-{ranks}.json"
@@ -138,7 +156,10 @@ class Running:
     def seen(self, case: str, variant: str) -> list[Observed]:
         """Return what each rank saw."""
         ranks, _ = VARIANTS[variant]
-        return [self.load(f"{case}.{variant}-{ranks}-{rank}") for rank in range(ranks)]
+        seen = [self.load(f"{case}.{variant}-{ranks}-{rank}") for rank in range(ranks)]
+        for rank in seen:
+            assert rank["outcome"] == Outcome.COMPLETED, rank["message"]
+        return seen
 
     def load(self, name: str) -> Observed:
         observed: Observed = torch.load(self._folder / f"{name}.pt")
@@ -233,6 +254,17 @@ def test_every_rollout_is_learned_from_once_per_epoch(running: Running, variant:
         ]
         assert epochs[0].total() == ROLLOUTS
         assert epochs[0] == epochs[1]
+
+
+@pytest.mark.parametrize("case", UNPACKABLE)
+def test_a_phase_whose_model_does_not_pack_ends_before_it_trains(
+    running: Running, case: str
+) -> None:
+    seen = running.load(f"refused-{case}-1-0")
+    assert seen["outcome"] == Outcome.INVALID
+    assert "packing=true: " in seen["message"]
+    assert "does not keep packed sequences apart" in seen["message"]
+    assert not seen["updates"]
 
 
 def test_a_new_head_is_drawn_alike_on_every_rank(running: Running) -> None:
