@@ -1,6 +1,6 @@
 """Run under torchrun: every phase in many configurations, one after the other in one process.
 
-Rank 0 prints what each cell's phases recorded. Arguments: data root, workspace with Preparation,
+Arguments: data root, workspace with Preparation,
 folder for the cells' workspaces, and the cells as JSON: name -> changes of the toy configuration.
 """
 
@@ -32,7 +32,10 @@ def run_cell(
     changes: dict[str, Any], ranks: process_group.Ranks, data_root: Path, workspace: Workspace
 ) -> None:
     config = TrainingConfig.model_validate(training_config(**changes))
+    taken = {Phase.SFT: config.sft.from_, Phase.REWARD_MODEL: config.reward_model.from_}
     for phase in PHASES:
+        if taken.get(phase):
+            continue
         paths = workspace.attempt(1, phase, 1)
         if ranks.is_main:
             paths.root.mkdir(parents=True)
@@ -77,7 +80,8 @@ def storages() -> dict[int, int]:
 
 def main() -> None:
     data_root, prepared, root = map(Path, sys.argv[1:4])
-    cells: dict[str, dict[str, Any]] = json.loads(sys.argv[4])
+    # A cell may go on from what an earlier one exported.
+    cells: dict[str, dict[str, Any]] = json.loads(sys.argv[4].replace("ROOT", str(root)))
     transformers_logging.disable_progress_bar()
     ranks = process_group.start(Device.CPU)
     for name, changes in cells.items():

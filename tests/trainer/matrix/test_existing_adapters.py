@@ -23,11 +23,10 @@ def earlier(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launchi
 
 
 def existing(earlier: Launching, **changes: Any) -> dict[str, Any]:
-    def model(phase: Phase) -> dict[str, Any]:
-        folder = earlier.workspace / "iteration-1" / phase.slug / "attempt-1" / "model"
-        return {"from": {"path": str(folder)}}
-
-    given = {"sft": model(Phase.SFT), "rewardModel": model(Phase.REWARD_MODEL)}
+    given = {
+        "sft": adapter(earlier, Phase.SFT),
+        "rewardModel": adapter(earlier, Phase.REWARD_MODEL),
+    }
     return training_config(**(given | changes))
 
 
@@ -49,9 +48,36 @@ def test_adapters_go_on_as_adapters_and_merged_as_whole_models(earlier: Launchin
     assert merged[1:] != pytest.approx(expected[1:], rel=1e-3)  # more weights have learned
 
 
-def test_policy_adapter_is_no_reward_model(earlier: Launching) -> None:
-    folder = earlier.workspace / "iteration-1" / "sft" / "attempt-1" / "model"
-    config = existing(earlier, rewardModel={"from": {"path": str(folder)}})
-    end = earlier.beside(Phase.PREPARATION).run(Phase.PREPARATION, config)
+def adapter(earlier: Launching, phase: Phase) -> dict[str, Any]:
+    folder = earlier.workspace / "iteration-1" / phase.slug / "attempt-1" / "model"
+    return {"from": {"path": str(folder)}}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], Phase | None, str]] = {
+    "policy as reward model": (
+        {"model": LORA},
+        Phase.REWARD_MODEL,
+        "is no reward model: the adapter comes without a score.weight",
+    ),
+    "adapter of another model": (
+        {"model": LORA | {"source": "wide"}},
+        Phase.SFT,
+        "and spec.model.source is 'wide'",
+    ),
+    "layer that there is not": (
+        {"model": {"source": "base", "lora": {"targetModules": ["q_proj", "typo"]}}},
+        None,
+        "spec.model.lora.targetModules=typo: is no linear layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_preparation_refuses(earlier: Launching, case: str) -> None:
+    changes, taken, message = REFUSED[case]
+    sections = {Phase.SFT: "sft", Phase.REWARD_MODEL: "rewardModel"}
+    given = {sections[taken]: adapter(earlier, Phase.SFT)} if taken is not None else {}
+    launching = earlier.beside(Phase.PREPARATION)
+    end = launching.run(Phase.PREPARATION, training_config(**(changes | given)))
     assert end.code == 20, end.output[-3000:]
-    assert "is no reward model: the adapter comes without a score.weight" in end.output
+    assert message in end.output

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,33 @@ CASES = [
 """With adapters only PPO saves what full fine-tuning does not: frozen weights are left out."""
 
 
-@pytest.fixture(scope="session")
-def resuming(
-    request: pytest.FixtureRequest, toy_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Resuming:
-    shape = SHAPES[request.param]
-    made = Resuming(toy_data, tmp_path_factory.mktemp("resume"), *shape)
-    made.prepare()
-    return made
+@pytest.fixture(scope="module")
+def resuming(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Resuming]:
+    """Return the run of a shape; it is run in one go at the first request."""
+
+    @cache
+    def prepared(shape: str) -> Resuming:
+        made = Resuming(toy_data, tmp_path_factory.mktemp("resume"), *SHAPES[shape])
+        made.prepare()
+        return made
+
+    return prepared
 
 
-@pytest.mark.parametrize(("resuming", "phase"), CASES, indirect=["resuming"])
+@pytest.mark.parametrize(("shape", "phase"), CASES)
 def test_killed_phase_ends_as_if_nothing_had_happened(
-    resuming: Resuming, phase: Phase, say: Callable[[str], None], record: Callable[..., None]
+    resuming: Callable[[str], Resuming],
+    shape: str,
+    phase: Phase,
+    say: Callable[[str], None],
+    record: Callable[..., None],
 ) -> None:
+    run = resuming(shape)
     rows = []
-    for point in resuming.points(phase, POINTS, SEED):
-        row = resuming.kill_and_resume(point)
-        say(f"{resuming.shape}  {row}")
-        record("resume", shape=resuming.shape, **row.cells())
+    for point in run.points(phase, POINTS, SEED):
+        row = run.kill_and_resume(point)
+        say(f"{run.shape}  {row}")
+        record("resume", shape=run.shape, **row.cells())
         rows.append(row)
     assert not [row for row in rows if row.differences]
     # A phase that is asked to end in its last step completes instead.

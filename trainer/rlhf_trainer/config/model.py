@@ -54,7 +54,7 @@ class LoRAConfig(ConfigModel):
 
     target_modules: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=256)]],
+            tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
             Field(min_length=1, max_length=64),
         ]
         | None

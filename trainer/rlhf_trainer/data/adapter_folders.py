@@ -21,20 +21,27 @@ def base_of(folder: str | Path) -> str:
     Raises:
         InvalidError: the adapter does not name one.
     """
-    file = Path(folder) / CONFIG
-    try:
-        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _no_base(file, type(error).__name__) from error
-    if not isinstance(base, str) or not base:
-        raise _no_base(file, base)
+    base = _setting(folder, "base_model_name_or_path")
+    if not base:
+        raise InvalidError(
+            f"{folder}/{CONFIG}:base_model_name_or_path",
+            base,
+            "names no model",
+            "name the folder or hub id of the model that the adapter was trained on",
+        )
     return base
 
 
-def _no_base(file: Path, found: object) -> InvalidError:
-    return InvalidError(
-        f"{file}:base_model_name_or_path",
-        found,
-        "names no model",
-        "name the folder or hub id of the model that the adapter was trained on",
-    )
+def revision_of(folder: str | Path) -> str | None:
+    """Return the base model's branch, tag or commit; None if the adapter names none."""
+    return _setting(folder, "revision")
+
+
+def _setting(folder: str | Path, name: str) -> str | None:
+    file = Path(folder) / CONFIG
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")).get(name)
+    except (AttributeError, ValueError) as error:
+        problem = f"is no JSON object: {error}"
+        raise InvalidError("adapter", file, problem, "let PEFT write it again") from error
+    return value if isinstance(value, str) else None

@@ -1,7 +1,7 @@
 """In which order records are visited: shuffled each epoch, in global batches that ranks share.
 
-Every rank computes the same order from the seed, and takes its share: nothing is exchanged, and the
-order of a resumed phase is that of an uninterrupted one.
+Every rank computes the same order from the seed, and `step_plan` its share of a batch: nothing is
+exchanged, and the order of a resumed phase is that of an uninterrupted one.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,6 @@ class Tail(StrEnum):
 def epoch_order(size: int, seed: int, epoch: int) -> Indices:
     """Return the order of `size` records in one epoch, counted from 0."""
     return np.random.default_rng([seed, epoch]).permutation(size)
-
-
-def rank_share(indices: Indices, rank: int, world_size: int) -> Indices:
-    """Return the indices of one rank; shares are disjoint, cover all, and differ by one at most."""
-    return indices[rank::world_size]
 
 
 class BatchStream:

@@ -6,7 +6,7 @@ and written in PEFT's format.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -53,7 +53,8 @@ def add_adapter(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # PEFT only multiplies by it
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules or ALL_LINEAR,
+        target_modules=list(lora.target_modules or ()) or ALL_LINEAR,
+        exclude_modules=[HEAD] if hasattr(model, HEAD) else None,
         base_model_name_or_path=model.config.name_or_path,
         revision=held.revision,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -64,7 +65,7 @@ def add_adapter(
             _inject(model, config, role)
         except ValueError as error:
             raise InvalidError(
-                "model.lora.targetModules",
+                "lora.targetModules",
                 lora.target_modules,
                 str(error).splitlines()[0],
                 "name linear layers of the model, or leave it out",
@@ -82,8 +83,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, role: Role) -> dict[str, 
     try:
         saved = load_file(folder / WEIGHTS)
         _inject(model, config, role)
-        named = {name.removeprefix(PREFIX): value for name, value in saved.items()}
-        heads = {name: named.pop(name) for name in list(named) if name.startswith(f"{HEAD}.")}
+        named, heads = _without_heads(saved)
         result: Any = set_peft_model_state_dict(model, named, adapter_name=role)
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         problem = next(iter(str(error).splitlines()), type(error).__name__)
@@ -94,9 +94,19 @@ def load_adapter(model: PreTrainedModel, folder: Path, role: Role) -> dict[str, 
     return heads
 
 
+def _without_heads(saved: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return an adapter's own tensors, and those of a head, by their names in the model."""
+    named = {name.removeprefix(PREFIX): value for name, value in saved.items()}
+    heads = {name: named.pop(name) for name in list(named) if name.startswith(f"{HEAD}.")}
+    if others := [name for name in named if ".lora_" not in name]:
+        msg = f"it holds {others[0]} of the model itself, which all roles share"
+        raise ValueError(msg)
+    return named, heads
+
+
 def _unfit(folder: Path, problem: str) -> InvalidError:
     return InvalidError(
-        "model", folder, f"cannot be used as an adapter: {problem}", "name one of this model's"
+        "adapter", folder, f"cannot be used: {problem}", "name one of this model's linear layers"
     )
 
 
@@ -126,13 +136,23 @@ def save_adapter(
 def _config(model: PreTrainedModel, role: Role) -> peft.LoraConfig:
     configs: Any = model.peft_config
     config: peft.LoraConfig = copy.deepcopy(configs[role])
-    config.target_modules = sorted(config.target_modules or ())
+    config.exclude_modules = None
+    if not isinstance(config.target_modules, str):
+        config.target_modules = sorted(set(config.target_modules or ()) - {HEAD})
     return config
 
 
 def _inject(model: PreTrainedModel, config: peft.LoraConfig, role: Role) -> None:
     peft.inject_adapter_in_model(config, model, role)
     model.requires_grad_(requires_grad=False)
+    shared = (model.get_output_embeddings(), getattr(model, HEAD, None))
+    for name, layer in model.named_modules():
+        # What all roles share, or is switched otherwise, would change them all.
+        if isinstance(layer, LoraLayer) and (
+            layer in shared or not isinstance(layer.get_base_layer(), nn.Linear | Conv1D)
+        ):
+            msg = f"{name} cannot have an adapter: only linear layers below the output layer can"
+            raise ValueError(msg)
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:
@@ -184,10 +204,10 @@ def same_role(
 
 
 def _state(layers: Sequence[LoraLayer]) -> Role | None:
-    """Return the active role; all layers have the same."""
-    if not layers or layers[0].disable_adapters:
-        return None
-    return Role(layers[0].active_adapters[0])
+    """Return the active role. Layers that it has no adapter in are disabled."""
+    enabled = (layer for layer in layers if not layer.disable_adapters)
+    layer = next(enabled, None)
+    return None if layer is None else Role(layer.active_adapters[0])
 
 
 def _set(layers: Sequence[LoraLayer], role: Role | None) -> None:

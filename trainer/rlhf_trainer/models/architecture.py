@@ -12,6 +12,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
@@ -41,7 +42,7 @@ def require_policy(config: PreTrainedConfig, place: str, source: object) -> None
         if value not in (None, 1, 1.0):
             problem = f"its {name} is {value}, and logits are used as its output layer gives them"
             raise InvalidError(place, source, problem, OTHER_MODEL)
-    if _is_remote(config):
+    if is_remote(config):
         return
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None:
@@ -73,7 +74,7 @@ def require_scalar_head(config: PreTrainedConfig, place: str, source: object, re
     Raises:
         InvalidError: it has no sequence classifier whose head is linear.
     """
-    if _is_remote(config):
+    if is_remote(config):
         return
     if not has_scalar_head(config):
         problem = (
@@ -100,5 +101,14 @@ def hollow_classifier(config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def _is_remote(config: PreTrainedConfig) -> bool:
+def hollow_causal_lm(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a causal language model with no weights (torch's meta device)."""
+    auto: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        model: PreTrainedModel = auto.from_config(config)
+    return model
+
+
+def is_remote(config: PreTrainedConfig) -> bool:
+    """Return whether a model's classes come with it, and are not known before it is loaded."""
     return bool(getattr(config, "auto_map", None))

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_trainer.config.model import Attention, DType, ModelConfig
-from rlhf_trainer.data.adapter_folders import base_of, is_adapter
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter, revision_of
 from rlhf_trainer.data.special_tokens import SpecialTokens
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
@@ -65,7 +65,8 @@ def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device)
         InvalidError: there is no such model, or its architecture cannot be trained here.
     """
     if is_adapter(source):
-        return merged(load_causal_lm(base_of(source), model, device), Path(source))
+        base = load_causal_lm(base_of(source), _held_as(source, model), device)
+        return merge(_with_adapter(base, Path(source)))
     lm: PreTrainedModel = _load(AutoModelForCausalLM, source, model, device)
     require_policy(lm.config, "model", source)
     require_trunk(lm, source)
@@ -73,20 +74,28 @@ def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device)
 
 
 def load_classifier(
-    source: str | Path, model: ModelConfig, device: torch.device, *, new_head: bool = False
+    source: str | Path,
+    model: ModelConfig,
+    device: torch.device,
+    *,
+    new_head: bool = False,
+    merging: bool = True,
 ) -> PreTrainedModel:
     """Return a classifier with one label, a trunk and a scalar head, in evaluation mode.
 
     An adapter's folder gives the whole model, as in `load_causal_lm`.
 
     new_head: the caller draws the head, so the source need not have one.
+    merging: without it, an adapter stays beside the weights: in bfloat16 merging rounds it.
 
     Raises:
         InvalidError: there is no such model, or it has no head where one is needed.
     """
     if is_adapter(source):
-        base = load_classifier(base_of(source), model, device, new_head=True)
-        return merged(base, Path(source))
+        held = _held_as(source, model)
+        base = load_classifier(base_of(source), held, device, new_head=True)
+        classifier = _with_adapter(base, Path(source))
+        return merge(classifier) if merging else classifier
     classifier, info = _load(
         AutoModelForSequenceClassification,
         source,
@@ -105,13 +114,18 @@ def load_classifier(
     return _prepared(classifier, model, device)
 
 
-def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Add the weights of the adapter in `folder` to those of `model`, its head included."""
+def _held_as(folder: str | Path, model: ModelConfig) -> ModelConfig:
+    """Return how an adapter's base is held: as the model, at the adapter's own revision."""
+    return model.model_copy(update={"revision": revision_of(folder)})
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return the model with the adapter in `folder` beside its weights, and with its head."""
     heads = load_adapter(model, folder, Role.POLICY)
     if heads:
         model.load_state_dict(heads, strict=False)
         ScoreNormalisation.read(folder).store(model)
-    return merge(model)
+    return model
 
 
 def tell_special_tokens(model: PreTrainedModel, special: SpecialTokens) -> None:

@@ -32,7 +32,7 @@ def require_reward_model(folder: Path, config: PreTrainedConfig, place: str, val
     def refuse(problem: str, fix: str = ONE_LABEL) -> InvalidError:
         return InvalidError(place, value, problem, fix)
 
-    shapes = _shapes(folder, place, value)
+    shapes = tensor_shapes(folder, place, value)
     if is_adapter(folder):
         if f"{PREFIX}{HEAD}.weight" not in shapes:
             raise refuse(f"is no reward model: the adapter comes without a {HEAD}.weight")
@@ -68,7 +68,7 @@ def require_reward_model(folder: Path, config: PreTrainedConfig, place: str, val
         )
 
 
-def _shapes(folder: Path, place: str, value: str) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(folder: Path, place: str, value: str) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor in the folder's safetensors files."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:

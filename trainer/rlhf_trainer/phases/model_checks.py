@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.config.ppo import Critic
+from rlhf_trainer.data.adapter_folders import CONFIG, base_of, is_adapter
 from rlhf_trainer.data.bridge import Bridge
 from rlhf_trainer.data.prepared import Reads
 from rlhf_trainer.data.problems import shortened
@@ -23,6 +24,8 @@ from rlhf_trainer.data.tokenizer import (
     load_tokenizer,
     require_same_tokenizer,
 )
+from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.adapter_checks import require_adapter, require_targets
 from rlhf_trainer.models.architecture import has_scalar_head, require_policy, require_scalar_head
 from rlhf_trainer.models.reward_files import require_reward_model
 from rlhf_trainer.phases.context import PhaseContext
@@ -52,11 +55,29 @@ def require_policies(
         InvalidError: an architecture cannot be a policy, or reads other tokens.
     """
     base, policy = models
-    require_policy(load_config(*policy), policy.place, policy.named)
+    config = load_config(*policy)
+    require_policy(config, policy.place, policy.named)
+    if base.config.lora is not None:
+        require_targets(load_config(*base), base.config.lora, "spec.model.lora")
     if policy != base:
         require_same_tokenizer(tokenizer, *policy)
+        if is_adapter(policy.source):
+            _require_adapter_of(base, policy, context)
     if context.config.reward_model.from_ is None and context.config.reward_model.model is None:
         require_scalar_head(load_config(*policy), policy.place, policy.named, "reward model")
+
+
+def _require_adapter_of(base: Model, policy: Model, context: PhaseContext) -> None:
+    """Refuse an SFT model that is an adapter of another model than the run's."""
+    named = base_of(policy.source)
+    if context.source(named) != base.source:
+        raise InvalidError(
+            policy.place,
+            policy.named,
+            f"is an adapter of {named}, and {base.place} is {base.named}",
+            f"name that model, or correct base_model_name_or_path in its {CONFIG}",
+        )
+    require_adapter(Path(policy.source), load_config(*base), policy.place, policy.named)
 
 
 def reward_model_reads(
@@ -72,9 +93,14 @@ def reward_model_reads(
         if config.reward_model.model is not None:
             require_same_tokenizer(tokenizer, *reward)
             require_scalar_head(load_config(*reward), reward.place, reward.named, "reward model")
+            if reward.config.lora is not None:
+                place = "spec.rewardModel.model.lora"
+                require_targets(load_config(*reward), reward.config.lora, place)
         return Reads.TOKENS
     existing = load_config(*reward)
     require_reward_model(Path(reward.source), existing, reward.place, reward.named)
+    if is_adapter(reward.source):
+        require_adapter(Path(reward.source), existing, reward.place, reward.named)
     if has_same_tokens(tokenizer, load_tokenizer(*reward)) and has_scalar_head(existing):
         return Reads.TOKENS
     if config.ppo.critic is Critic.SEPARATE:

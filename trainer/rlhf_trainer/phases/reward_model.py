@@ -280,7 +280,8 @@ def _save(context: PhaseContext, network: ScalarHead) -> None:
 def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> ScoreNormalisation:
     """Measure the best weights' raw scores and store the affine map with the exported model."""
     folder = context.paths.model
-    classifier = load_classifier(folder, context.reward_model_config, ranks.device)
+    held = context.reward_model_config
+    classifier = load_classifier(folder, held, ranks.device, merging=False)
     scorer = Scorer.of(
         classifier,
         context.config.reward_model.tokens_per_micro_batch,

@@ -25,7 +25,7 @@ def load_scorer(context: PhaseContext, ranks: Ranks) -> ResponseScorer:
     ppo = context.config.ppo
     budget_tokens = ppo.tokens_per_micro_batch
     folder, held = context.reward_model(), context.reward_model_config
-    classifier = load_classifier(folder, held, ranks.device)
+    classifier = load_classifier(folder, held, ranks.device, merging=False)
     if not prepared.reward_model_reads_text:
         if ppo.packing:
             require_packing(classifier, "ppo.packing")

@@ -52,6 +52,5 @@ def _is_on_base(context: PhaseContext, reward: Path) -> bool:
         return False
     if context.config.reward_model.from_ is None:
         return context.config.reward_model.model is None
-    sft = context.sft_model()
-    bases = {base_model(context)} | ({base_of(sft)} if is_adapter(sft) else set())
-    return base_of(reward) in bases
+    base = base_model(context)
+    return context.source(base_of(reward)) == base

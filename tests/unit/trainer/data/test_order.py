@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_trainer.data.order import BatchStream, Tail, epoch_order, rank_share
+from rlhf_trainer.data.order import BatchStream, Tail, epoch_order
 
 sizes = st.integers(1, 60)
 seeds = st.integers(0, 2**31 - 1)
@@ -24,18 +24,9 @@ def test_epoch_order_differs_between_epochs_and_seeds() -> None:
     assert len({tuple(order) for order in orders}) == 4
 
 
-@given(st.integers(0, 60), st.integers(1, 9))
-def test_rank_shares_are_disjoint_even_and_whole(size: int, world_size: int) -> None:
-    indices = np.arange(size)
-    shares = [rank_share(indices, rank, world_size) for rank in range(world_size)]
-    assert sorted(np.concatenate(shares).tolist()) == list(range(size))
-    sizes = [len(share) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@given(sizes, st.integers(1, 25), st.integers(1, 5), seeds)
-def test_short_batches_visit_every_record_once_per_epoch_over_all_ranks(
-    size: int, batch_size: int, world_size: int, seed: int
+@given(sizes, st.integers(1, 25), seeds)
+def test_short_batches_visit_every_record_once_per_epoch(
+    size: int, batch_size: int, seed: int
 ) -> None:
     stream = BatchStream(size, batch_size, seed=seed)
     for epoch in range(2):
@@ -43,8 +34,7 @@ def test_short_batches_visit_every_record_once_per_epoch_over_all_ranks(
         while stream.epoch == epoch:
             batch = stream.next_batch()
             assert 0 < len(batch) <= batch_size
-            for rank in range(world_size):
-                seen += rank_share(batch, rank, world_size).tolist()
+            seen += batch.tolist()
         assert sorted(seen) == list(range(size))
 
 

@@ -1,6 +1,7 @@
 """Adapters: roles on one model, apart from each other, and files that plain PEFT reads."""
 
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -17,7 +18,9 @@ from transformers import (
 
 from rlhf_trainer.config.model import LoRAConfig, ModelConfig
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter
+from rlhf_trainer.data.tokenizer import load_config
 from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.adapter_checks import require_adapter, require_targets
 from rlhf_trainer.models.adapters import (
     Role,
     active,
@@ -26,8 +29,9 @@ from rlhf_trainer.models.adapters import (
     load_adapter,
     parameters_of,
     save_adapter,
+    train_adapter,
 )
-from rlhf_trainer.models.loading import load_causal_lm, recomputed_activations
+from rlhf_trainer.models.loading import load_causal_lm, load_classifier, recomputed_activations
 
 LORA = LoRAConfig(rank=4, alpha=8)
 HELD = ModelConfig(source="base")
@@ -183,8 +187,10 @@ def test_adapter_folder_loads_merged_or_into_a_role(base: Path, tmp_path: Path) 
 
 
 def test_names_that_no_layer_has_are_refused(base: Path) -> None:
-    with pytest.raises(InvalidError, match=r"model\.lora\.targetModules=\['nothing'\]"):
-        add_adapter(loaded(base), LoRAConfig(target_modules=["nothing"]), Role.POLICY, HELD, seed=0)
+    with pytest.raises(InvalidError, match=r"lora\.targetModules=\('nothing',\)"):
+        add_adapter(
+            loaded(base), LoRAConfig(target_modules=("nothing",)), Role.POLICY, HELD, seed=0
+        )
 
 
 def test_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> None:
@@ -200,8 +206,98 @@ def test_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> None
             num_attention_heads=2,
         )
     )
-    with pytest.raises(InvalidError, match="cannot be used as an adapter"):
+    with pytest.raises(InvalidError, match="cannot be used: "):
         load_adapter(wider, tmp_path, Role.POLICY)
+
+
+def test_classifiers_head_gets_no_adapter(base: Path) -> None:
+    classifier = load_classifier(base, HELD, torch.device("cpu"), new_head=True)
+    add_adapter(classifier, LORA, Role.REWARD, HELD, seed=0)
+    assert type(classifier.score) is torch.nn.Linear
+    assert parameters_of(classifier, Role.REWARD)
+
+
+def peft_adapter(base: Path, folder: Path, **settings: Any) -> Path:
+    """Write an adapter as others do, its weights far from zero."""
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False, **settings)
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out", "ignore:Model has `tie_word")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["lm_head"]},
+        {"target_modules": ["embed_tokens", "wte"]},
+        {"target_modules": "all-linear", "modules_to_save": ["embed_tokens", "wte"]},
+    ],
+    ids=["output-layer", "embedding", "whole-module"],
+)
+def test_adapter_of_what_all_roles_share_is_refused(
+    base: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    folder = peft_adapter(base, tmp_path, **settings)
+    with pytest.raises(InvalidError, match="cannot be used: "):
+        load_adapter(loaded(base), folder, Role.POLICY)
+    config = load_config(str(base), HELD, "base")
+    with pytest.raises(InvalidError, match="only linear layers below the output layer"):
+        require_adapter(folder, config, "spec.sft.from.path", "adapter")
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_adapter_with_a_pattern_of_layers_is_read_copied_and_written(
+    base: Path, tmp_path: Path
+) -> None:
+    pattern = r".*\.(q_proj|v_proj|c_fc)"
+    folder = peft_adapter(base, tmp_path / "theirs", target_modules=pattern)
+    require_adapter(folder, load_config(str(base), HELD, "base"), "spec.sft.from.path", "adapter")
+    model = loaded(base)
+    load_adapter(model, folder, Role.REFERENCE)
+    copy_adapter(model, Role.REFERENCE, Role.POLICY)
+    expected = logits(model, Role.REFERENCE)
+    assert torch.equal(logits(model, Role.POLICY), expected)
+    (tmp_path / "ours").mkdir()
+    save_adapter(model, Role.POLICY, tmp_path / "ours")
+    exported = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "ours")
+    torch.testing.assert_close(exported(input_ids=TOKENS).logits, expected, rtol=0, atol=0)
+
+
+def test_recomputation_with_roles_on_different_layers(base: Path) -> None:
+    kept, recomputed = (_gradients_on_different_layers(base, recompute=on) for on in (False, True))
+    assert len(kept) == len(recomputed) > 0
+    for ours, theirs in zip(recomputed, kept, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def _gradients_on_different_layers(base: Path, *, recompute: bool) -> list[Tensor]:
+    model = loaded(base, recompute=recompute)
+    targets = {Role.POLICY: ("q_proj", "c_attn"), Role.CRITIC: ("v_proj", "c_fc")}
+    names = [name for name, _ in model.named_modules()]
+    for number, (role, layers) in enumerate(targets.items()):
+        found = tuple(layer for layer in layers if any(name.endswith(layer) for name in names))
+        add_adapter(model, LoRAConfig(rank=4, target_modules=found), role, HELD, seed=number)
+        for parameter in parameters_of(model, role):
+            torch.nn.init.normal_(
+                parameter, std=0.2, generator=torch.Generator().manual_seed(number)
+            )
+    trained = [parameter for role in targets for parameter in train_adapter(model, role)]
+    with recomputed_activations(model):
+        loss = logits(model, Role.POLICY).square().mean() + logits(model, Role.CRITIC).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return [parameter.grad for parameter in trained if parameter.grad is not None]
+
+
+def test_every_target_must_be_a_linear_layer(base: Path) -> None:
+    config = load_config(str(base), HELD, "base")
+    known = next(name for name in ("q_proj", "c_attn") if name in str(loaded(base)))
+    require_targets(config, LoRAConfig(target_modules=(known,)), "spec.model.lora")
+    for name in ("typo", "lm_head", "embed_tokens", "wte"):
+        lora = LoRAConfig(target_modules=(known, name))
+        with pytest.raises(InvalidError, match=rf"spec\.model\.lora\.targetModules={name}: "):
+            require_targets(config, lora, "spec.model.lora")
 
 
 def test_pefts_private_state_is_where_it_is_set(base: Path) -> None:
