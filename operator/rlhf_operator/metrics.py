@@ -38,11 +38,6 @@ class OperatorMetrics:
             buckets=_PASS_BUCKETS,
             registry=self.registry,
         )
-        self.pass_errors = Counter(
-            f"{PREFIX}pass_errors",
-            "Passes that failed and were tried again.",
-            registry=self.registry,
-        )
         self.phase_seconds = Histogram(
             f"{PREFIX}phase_duration_seconds",
             "Time from a phase's first attempt to its completion.",
@@ -50,36 +45,26 @@ class OperatorMetrics:
             buckets=_PHASE_BUCKETS,
             registry=self.registry,
         )
-        self.retries = Counter(
-            f"{PREFIX}retries",
-            "Attempts after the first of their phase.",
-            ["phase_name"],
-            registry=self.registry,
+        self.pass_errors = self._counter("pass_errors", "Passes that failed and were tried again.")
+        self.scrapes_failed = self._counter(
+            "scrape_failures", "Readings of an attempt's metrics that brought nothing."
         )
-        self.kl_stops = Counter(
-            f"{PREFIX}kl_stops",
-            "Runs ended by the rule on KL, by who applied it.",
-            ["by"],
-            registry=self.registry,
+        self.retries = self._counter(
+            "retries", "Attempts after the first of their phase.", "phase_name"
         )
-        self.scrapes_failed = Counter(
-            f"{PREFIX}scrape_failures",
-            "Readings of an attempt's metrics that brought nothing.",
-            registry=self.registry,
+        self.kl_stops = self._counter(
+            "kl_stops", "Runs ended by the rule on KL, by who applied it.", "by"
         )
-        self.runs_finished = Counter(
-            f"{PREFIX}runs_finished",
-            "Runs that have ended, by how.",
-            ["outcome"],
-            registry=self.registry,
+        self.runs_finished = self._counter(
+            "runs_finished", "Runs that have ended, by how.", "outcome"
         )
-        self.gpu_seconds = Counter(
-            f"{PREFIX}gpu_seconds",
-            "GPUs times seconds of the attempts that have ended.",
-            ["phase_name"],
-            registry=self.registry,
+        self.gpu_seconds = self._counter(
+            "gpu_seconds", "GPUs times seconds of the attempts that have ended.", "phase_name"
         )
         self._begin_at_zero()
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, help_, labels, registry=self.registry)
 
     def _begin_at_zero(self) -> None:
         """Export every series from the start: `increase()` does not see a first sample of 1."""
