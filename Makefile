@@ -21,7 +21,7 @@ TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference crds
+GENERATED := docs/reference crds charts/rlhf-operator/dashboards
 
 # Most tests with real training hold one core and wait for it; files share what they have trained.
 TWO_FILES := --numprocesses 2 --dist loadfile
@@ -122,6 +122,7 @@ type: $(INSTALLED) ## Check types, strictly
 .PHONY: generate
 generate: docs ## Write every generated file
 	$(BIN)/python scripts/generate_crds.py
+	$(BIN)/python scripts/generate_dashboards.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from rlhf_operator.api import Pool, RunStatus
 from rlhf_operator.api.outcome import RunOutcome
 from rlhf_operator.api.spec import RLHFRunSpec
+from rlhf_operator.metrics import OperatorMetrics
 from rlhf_trainer.contract import METRICS, Outcome
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -177,7 +178,7 @@ def bounds(field: Schema) -> str:
 
 
 def metrics_page() -> str:
-    """Return the table of what rank 0 exports."""
+    """Return the tables of what rank 0 and the operator export."""
     rows = (
         (
             f"`{metric.series}`",
@@ -192,7 +193,28 @@ def metrics_page() -> str:
         "Rank 0 of a phase serves these on `/metrics`, and writes them to `history.jsonl` once per "
         "step, by the same names without prefix. Units are in the names.\n\n"
     )
-    return HEAD + intro + table(("series", "type", "labels", "meaning"), rows)
+    head = ("series", "type", "labels", "meaning")
+    return (
+        f"{HEAD}{intro}{table(head, rows)}\n"
+        "## The operator\n\n"
+        "Each replica serves these on `/metrics` of port 8080; those about runs come from the one "
+        "that leads. A histogram has the usual series `_bucket`, `_sum` and `_count`.\n\n"
+        f"{table(head, operator_metrics())}"
+    )
+
+
+def operator_metrics() -> Iterator[tuple[str, ...]]:
+    """Yield a row for each of the operator's metrics, as an operator with one run exports it."""
+    metrics = OperatorMetrics(lambda: [("Pending", "")], lambda: 0, lambda: True)
+    for family in metrics.registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        labels = [name for name in family.samples[0].labels if name != "le"]
+        yield (
+            f"`{family.name}{suffix}`",
+            family.type,
+            ", ".join(f"`{label}`" for label in labels),
+            family.documentation,
+        )
 
 
 def exit_codes_page() -> str:

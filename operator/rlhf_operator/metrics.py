@@ -8,8 +8,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from rlhf_operator.api import PhaseState, PhaseStatus, RunStatus
+from rlhf_operator.api import PhaseState, PhaseStatus, RunOutcome, RunStatus, StoppedBy
 from rlhf_operator.decide.conditions import KL_EXCEEDED
+from rlhf_trainer.contract import Phase
 
 PREFIX = "rlhf_operator_"
 
@@ -37,11 +38,6 @@ class OperatorMetrics:
             buckets=_PASS_BUCKETS,
             registry=self.registry,
         )
-        self.pass_errors = Counter(
-            f"{PREFIX}pass_errors",
-            "Passes that failed and were tried again.",
-            registry=self.registry,
-        )
         self.phase_seconds = Histogram(
             f"{PREFIX}phase_duration_seconds",
             "Time from a phase's first attempt to its completion.",
@@ -49,23 +45,36 @@ class OperatorMetrics:
             buckets=_PHASE_BUCKETS,
             registry=self.registry,
         )
-        self.retries = Counter(
-            f"{PREFIX}retries",
-            "Attempts after the first of their phase.",
-            ["phase_name"],
-            registry=self.registry,
+        self.pass_errors = self._counter("pass_errors", "Passes that failed and were tried again.")
+        self.scrapes_failed = self._counter(
+            "scrape_failures", "Readings of an attempt's metrics that brought nothing."
         )
-        self.kl_stops = Counter(
-            f"{PREFIX}kl_stops",
-            "Runs ended by the rule on KL, by who applied it.",
-            ["by"],
-            registry=self.registry,
+        self.retries = self._counter(
+            "retries", "Attempts after the first of their phase.", "phase_name"
         )
-        self.scrapes_failed = Counter(
-            f"{PREFIX}scrape_failures",
-            "Readings of an attempt's metrics that brought nothing.",
-            registry=self.registry,
+        self.kl_stops = self._counter(
+            "kl_stops", "Runs ended by the rule on KL, by who applied it.", "by"
         )
+        self.runs_finished = self._counter(
+            "runs_finished", "Runs that have ended, by how.", "outcome"
+        )
+        self.gpu_seconds = self._counter(
+            "gpu_seconds", "GPUs times seconds of the attempts that have ended.", "phase_name"
+        )
+        self._begin_at_zero()
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, help_, labels, registry=self.registry)
+
+    def _begin_at_zero(self) -> None:
+        """Export every series from the start: `increase()` does not see a first sample of 1."""
+        for by in StoppedBy:
+            self.kl_stops.labels(by.value)
+        for outcome in RunOutcome:
+            self.runs_finished.labels(outcome.value)
+        for phase in Phase:
+            for metric in (self.phase_seconds, self.retries, self.gpu_seconds):
+                metric.labels(phase.value)
 
     def count(self, before: RunStatus, after: RunStatus) -> None:
         """Count what happened between two statuses of a run."""
@@ -74,6 +83,8 @@ class OperatorMetrics:
             self._count_phase(known.get(phase.key), phase)
         if after.stop is not None and before.stop is None and after.stop.reason in KL_EXCEEDED:
             self.kl_stops.labels(after.stop.by.value).inc()
+        if after.outcome is not None and before.outcome is None:
+            self.runs_finished.labels(after.outcome.value).inc()
 
     def page(self) -> bytes:
         """Return the page that Prometheus reads."""
@@ -83,6 +94,8 @@ class OperatorMetrics:
         attempts = before.attempts if before else 0
         for _ in range(max(attempts, 1), after.attempts):
             self.retries.labels(after.phase.value).inc()
+        gpu_seconds = after.gpu_seconds - (before.gpu_seconds if before else 0)
+        self.gpu_seconds.labels(after.phase.value).inc(max(0, gpu_seconds))
         done = after.state is PhaseState.SUCCEEDED
         if not done or (before is not None and before.state is PhaseState.SUCCEEDED):
             return
