@@ -46,6 +46,7 @@ def run_cell(
             if phase is Phase.PPO and ranks.world_size == 1:
                 sizes = weight_bytes(context, ranks)
                 (paths.root / "weight-bytes.json").write_text(json.dumps(sizes), encoding="utf-8")
+            torch.manual_seed(config.seed * ranks.world_size + ranks.rank)
             # The phase's own function: starting a process for each of them is tested elsewhere.
             report = running._trained_phase(phase)(context, ranks)
         if ranks.is_main:
