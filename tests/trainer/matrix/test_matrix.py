@@ -34,12 +34,13 @@ from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 PROGRAM = Path(__file__).with_name("matrix_cells.py")
 ALL = os.environ.get("RLHF_TEST_MATRIX") == "all"
 
-RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-5
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 2e-3, 1e-5
 """On everything recorded. Sums are taken in another order, 1e-7 of them each time, and Adam divides
-by the root of squares that are nearly 0: measured are up to 2e-4 after 18 updates.
+by the root of squares that are nearly 0: measured are up to 5e-4 after 18 updates, on one kind of
+CPU; another one rounds otherwise.
 """
-WEIGHT_TOLERANCE = 2e-4
-"""On exported weights, whose updates were 1e-2 each at the most: measured are up to 5e-5."""
+WEIGHT_TOLERANCE = 1e-3
+"""On exported weights, whose updates were 1e-2 each at the most: measured are up to 2e-4."""
 BF16_LOSS_TOLERANCE = 2e-3
 """On the SFT loss: bfloat16 holds 3 significant digits, and errors of many tokens cancel. Measured
 are 2e-4; without float32 copies of the weights it was 3e-3.
