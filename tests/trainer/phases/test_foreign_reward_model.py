@@ -20,8 +20,7 @@ from transformers import (
 )
 
 from rlhf_trainer.contract import Phase
-from rlhf_trainer.engine.ranks import Ranks
-from rlhf_trainer.phases.ppo_networks import _critic_start
+from rlhf_trainer.phases.ppo_networks import critic_start
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 
 POLICY_TEMPLATE = (
@@ -150,7 +149,7 @@ def test_critic_starts_from_the_sft_model(finished: tuple[dict[str, Run], str]) 
     """Its trunk reads the policy's tokens; the head is zero, so that no value is yet claimed."""
     run = finished[0]["encoder"]
     context = run.context(Phase.PPO, SilentTelemetry())
-    critic = _critic_start(context, Ranks(0, 1, torch.device("cpu")))
+    critic, _ = critic_start(context, torch.device("cpu"))
     trunk, sft = critic.classifier.base_model.state_dict(), run.policy(Phase.SFT).base_model
     for name, weight in sft.state_dict().items():
         assert torch.equal(trunk[name], weight), name

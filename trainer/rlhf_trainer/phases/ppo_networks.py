@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.training_engine import (
     SHARDED_PARAMETERS,
@@ -101,24 +102,31 @@ class Networks(ABC):
         return engine
 
     def _separate_critic(self) -> TrainingEngine:
-        """Return a critic on the reward model's trunk, its head zero (InstructGPT, C.4).
-
-        A reward model with a tokenizer of its own cannot read the policy's tokens; the critic then
-        starts from the SFT model.
-        """
+        """Return the engine of a critic that shares no weights with the policy."""
         context = self._context
-        source, held = context.reward_model(), context.reward_model_config
-        if context.prepared().reward_model_reads_text:
-            source, held = context.sft_model(), context.config.model
-        classifier = load_classifier(source, held, self._ranks.device, new_head=True)
-        critic = ScalarHead(classifier)
-        critic.reset_head(None)
+        critic, held = critic_start(context, self._ranks.device)
         parameters = list(critic.parameters())
         if held.lora is not None:
-            add_adapter(classifier, held.lora, Role.CRITIC, held, seed=context.config.seed)
+            seed = context.config.seed
+            add_adapter(critic.classifier, held.lora, Role.CRITIC, held, seed=seed)
             critic.head.requires_grad_()
-            parameters = train_adapter(classifier, Role.CRITIC) + list(critic.head.parameters())
+            adapter = train_adapter(critic.classifier, Role.CRITIC)
+            parameters = adapter + list(critic.head.parameters())
         return self._engine(critic, [ParameterGroup(parameters, critic_learning_rate(context))])
+
+
+def critic_start(context: PhaseContext, device: torch.device) -> tuple[ScalarHead, ModelConfig]:
+    """Return what a separate critic starts from, and how it is held.
+
+    It is the reward model's trunk with a zero head (InstructGPT, appendix C.4). A reward model with
+    a tokenizer of its own cannot read the policy's tokens; then it is the SFT model's.
+    """
+    source, held = context.reward_model(), context.reward_model_config
+    if context.prepared().reward_model_reads_text:
+        source, held = context.sft_model(), context.config.model
+    critic = ScalarHead(load_classifier(source, held, device, new_head=True))
+    critic.reset_head(None)
+    return critic, held
 
 
 def critic_learning_rate(context: PhaseContext) -> float:
