@@ -95,7 +95,7 @@ def main() -> None:
         ranks.barrier()
         run_cell(changes, ranks, data_root, workspace)
         if ranks.is_main:
-            print(f"CELL {name}: {time.perf_counter() - started:.1f} s", flush=True)  # noqa: T201
+            print(f"CELL {name}: {time.perf_counter() - started:.1f} s", flush=True)  # noqa: T201 - for who waits
     process_group.stop()
 
 

@@ -91,7 +91,7 @@ class Observer:
             )
             return norm
 
-        TrainingEngine.update = watched  # type: ignore[method-assign]
+        TrainingEngine.update = watched  # type: ignore[method-assign] # looks on, and calls it
 
     def _watch_heads(self) -> None:
         reset, observer = ScalarHead.reset_head, self
@@ -100,7 +100,7 @@ class Observer:
             reset(network, generator)
             observer.heads.append(network.head.weight.detach().clone())
 
-        ScalarHead.reset_head = watched  # type: ignore[method-assign]
+        ScalarHead.reset_head = watched  # type: ignore[method-assign] # looks on, and calls it
 
 
 def sequences(tokens: Tensor, positions: Tensor | None) -> list[list[int]]:
@@ -136,7 +136,7 @@ def run_case(argv: list[str], ranks: process_group.Ranks) -> Result:
 
 def main(cases: Path, folder: Path) -> None:
     ranks = process_group.start(Device.CPU)
-    process_group.start = lambda _: ranks  # type: ignore[assignment]
+    process_group.start = lambda _: ranks  # type: ignore[assignment] # started once
     stop, process_group.stop = process_group.stop, lambda: None
     observer = Observer()
     for name, argv in json.loads(cases.read_text(encoding="utf-8")):

@@ -213,6 +213,6 @@ def _state(layers: Sequence[LoraLayer]) -> Role | None:
 def _set(layers: Sequence[LoraLayer], role: Role | None) -> None:
     for layer in layers:
         # PEFT's own setters would also decide what is trained.
-        layer._disable_adapters = role is None or role not in layer.lora_A  # noqa: SLF001
+        layer._disable_adapters = role is None or role not in layer.lora_A  # noqa: SLF001 - see above
         if role is not None:
-            layer._active_adapter = [role]  # noqa: SLF001
+            layer._active_adapter = [role]  # noqa: SLF001 - see above

@@ -68,7 +68,7 @@ def test_whiten_equals_slow_loop(
     rows: int,
     width: int,
     pad: float,
-    shift_mean: bool,  # noqa: FBT001
+    shift_mean: bool,  # noqa: FBT001 - a case
 ) -> None:
     """OpenAI's lm-human-preferences, lm_human_preferences/utils/core.py, whiten: epsilon 1e-8."""
     values, mask = padded(seed, rows, width, pad)
@@ -92,7 +92,7 @@ def test_whiten_equals_slow_loop(
     ],
     ids=["advantages", "rewards"],
 )
-def test_whiten_hand_computed(shift_mean: bool, expected: list[list[float]]) -> None:  # noqa: FBT001
+def test_whiten_hand_computed(shift_mean: bool, expected: list[list[float]]) -> None:  # noqa: FBT001 - a case
     white = whiten(MASKED, MASK, shift_mean=shift_mean)
     torch.testing.assert_close(white, torch.tensor(expected), rtol=0, atol=1e-5)
 

@@ -136,7 +136,7 @@ def test_recomputed_layers_keep_the_role_of_their_forward_pass(base: Path) -> No
         with recomputed_activations(model):
             loss = logits(model, Role.POLICY).square().mean() + logits(model, Role.CRITIC).mean()
             with active(model, Role.REFERENCE):
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
         found = [
             parameter.grad
             for role in (Role.POLICY, Role.CRITIC)
@@ -286,7 +286,7 @@ def _gradients_on_different_layers(base: Path, *, recompute: bool) -> list[Tenso
     trained = [parameter for role in targets for parameter in train_adapter(model, role)]
     with recomputed_activations(model):
         loss = logits(model, Role.POLICY).square().mean() + logits(model, Role.CRITIC).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
     return [parameter.grad for parameter in trained if parameter.grad is not None]
 
 

@@ -99,7 +99,7 @@ def test_activations_are_recomputed_inside_the_block_alone(make: type) -> None:
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["recomputed", "kept"])
 @pytest.mark.parametrize("make", [gpt2, llama, opt, falcon])
-def test_dropout_is_off_in_a_policys_update(make: type, checkpointing: bool) -> None:  # noqa: FBT001
+def test_dropout_is_off_in_a_policys_update(make: type, checkpointing: bool) -> None:  # noqa: FBT001 - a case
     """Huang et al. 2023, "The N implementation details of RLHF with PPO", detail 2."""
     torch.manual_seed(0)
     policy = Policy(evaluated(make(), checkpointing=checkpointing), temperature=0.7)
@@ -114,7 +114,7 @@ def test_dropout_is_off_in_a_policys_update(make: type, checkpointing: bool) -> 
 
 
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["recomputed", "kept"])
-def test_dropout_is_off_in_a_critics_update(checkpointing: bool) -> None:  # noqa: FBT001
+def test_dropout_is_off_in_a_critics_update(checkpointing: bool) -> None:  # noqa: FBT001 - a case
     torch.manual_seed(0)
     config = GPT2Config(**GPT2_SHAPE, **GPT2, num_labels=1, pad_token_id=0)
     model = evaluated(GPT2ForSequenceClassification(config), checkpointing=checkpointing)
