@@ -23,7 +23,7 @@ FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
 GENERATED := docs/reference crds charts/rlhf-operator/dashboards
 
-# Most tests with real training hold one core and wait for it; files share what they have trained.
+# Most tests hold one core, or wait; files share what they have trained, or their cluster.
 TWO_FILES := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -66,11 +66,15 @@ test-resume: $(INSTALLED) ## Kill phases at 20 moments each and compare what bec
 
 .PHONY: test-full
 test-full: $(INSTALLED) ## Run every phase under all of ZeRO, LoRA, critic, ranks, offload and precision
-	RLHF_TEST_MATRIX=all $(BIN)/python -m pytest tests/trainer/matrix
+	RLHF_TEST_MATRIX=all $(BIN)/python -m pytest tests/trainer/matrix tests/trainer/phases/test_outcomes.py
 
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
-	$(BIN)/python -m pytest tests/operator
+	@# Shown here, as it takes minutes; where it cannot be done the tests are skipped, and say so.
+	-PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness build
+	@# What a cluster leaves behind can be told only while no other is there.
+	$(BIN)/python -m pytest tests/operator/harness
+	$(BIN)/python -m pytest $(TWO_FILES) --ignore=tests/operator/harness tests/operator
 
 .PHONY: test-crashes
 test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each single write of whole runs

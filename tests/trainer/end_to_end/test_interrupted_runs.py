@@ -95,26 +95,15 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_killed_rank_is_retried_after_a_pause(
+def test_killed_rank_is_retried_and_an_interrupted_run_goes_on_with_the_same_command(
     toy_data: Path, workspace: Path, start: Start
 ) -> None:
-    run = start(write_manifest(toy_data, "killed", **LONG_SFT), workspace)
+    manifest = write_manifest(toy_data, "disturbed", **LONG_SFT)
+    run = start(manifest, workspace)
     wait_until(lambda: steps(attempt(workspace, Phase.SFT)) > 0, run)
     for pid in ranks(workspace):
         os.kill(pid, signal.SIGKILL)
-    output, _ = run.communicate()
-    assert run.returncode == 0, output
-    assert sft_attempts(workspace) == 2
-    assert attempt(workspace, Phase.SFT, 2).model.exists()
-    assert attempt(workspace, Phase.EVALUATION).result.exists()
-
-
-def test_interrupted_run_goes_on_with_the_same_command(
-    toy_data: Path, workspace: Path, start: Start
-) -> None:
-    manifest = write_manifest(toy_data, "interrupted", **LONG_SFT)
-    run = start(manifest, workspace)
-    wait_until(lambda: steps(attempt(workspace, Phase.SFT)) > 0, run)
+    wait_until(lambda: steps(attempt(workspace, Phase.SFT, 2)) > 0, run)
     second = subprocess.run(
         [*RLHF, str(manifest), f"--workspace={workspace}"],
         capture_output=True,
@@ -125,9 +114,12 @@ def test_interrupted_run_goes_on_with_the_same_command(
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate()
     assert run.returncode == 130, output
+    assert sft_attempts(workspace) == 2
     prepared = attempt(workspace, Phase.PREPARATION).result.stat().st_mtime_ns
     resumed = start(manifest, workspace)
     output, _ = resumed.communicate()
     assert resumed.returncode == 0, output
     assert attempt(workspace, Phase.PREPARATION).result.stat().st_mtime_ns == prepared
-    assert sft_attempts(workspace) == 2
+    assert sft_attempts(workspace) == 3
+    assert attempt(workspace, Phase.SFT, 3).model.exists()
+    assert attempt(workspace, Phase.EVALUATION).result.exists()

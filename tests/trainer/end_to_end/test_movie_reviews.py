@@ -12,8 +12,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLES = REPOSITORY / "examples"
 RLHF = [str(Path(sys.executable).with_name("rlhf")), "run"]
+MOVIE_REVIEWS = "movie-reviews/rlhfrun.yaml"
 REDUCED = (
     "spec.sft.maximumSteps=40",
     "spec.rewardModel.maximumSteps=100",
@@ -61,15 +61,16 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def example_data() -> None:
-    """The data of movie-reviews, fetched if it is not there."""
+def examples() -> Path:
+    """The examples, with the data of movie-reviews, which is fetched if it is not there."""
     subprocess.run(
         [sys.executable, "-m", "movie_reviews.build", "--swap-half"], cwd=REPOSITORY, check=True
     )
+    return REPOSITORY / "examples"
 
 
-def rlhf_run(manifest: str, workspace: Path, *settings: str) -> Run:
-    command = [*RLHF, str(EXAMPLES / manifest), f"--workspace={workspace}"]
+def rlhf_run(manifest: Path, workspace: Path, *settings: str) -> Run:
+    command = [*RLHF, str(manifest), f"--workspace={workspace}"]
     command += [f"--set={setting}" for setting in settings]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -89,11 +90,19 @@ def require_moving_coefficient(run: Run) -> None:
     assert coefficients[1] < coefficients[0]  # the first KL is 0
 
 
-@pytest.mark.usefixtures("example_data")
-def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> None:
-    true = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "true", *REDUCED)
-    assert true.code == 0, true.output[-3000:]
-    swapped = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "swapped", *REDUCED, *SWAPPED)
+@pytest.fixture(scope="module")
+def true(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The example with the labels that people gave."""
+    workspace = tmp_path_factory.mktemp("movie-reviews") / "true"
+    run = rlhf_run(examples / MOVIE_REVIEWS, workspace, *REDUCED)
+    assert run.code == 0, run.output[-3000:]
+    return run
+
+
+def test_true_labels_make_a_better_policy_than_swapped_ones(
+    true: Run, examples: Path, tmp_path: Path
+) -> None:
+    swapped = rlhf_run(examples / MOVIE_REVIEWS, tmp_path / "swapped", *REDUCED, *SWAPPED)
     assert swapped.code == 0, swapped.output[-3000:]
     metrics, control = (run.result("evaluation")["metrics"] for run in (true, swapped))
     assert metrics["winRateLow"] > 0.55
@@ -106,28 +115,20 @@ def test_true_labels_make_a_better_policy_than_swapped_ones(tmp_path: Path) -> N
     assert (true.workspace / "report.html").exists()
 
 
-@pytest.mark.usefixtures("example_data")
-def test_second_run_reuses_what_is_there(tmp_path: Path) -> None:
-    settings = (
-        *("spec.sft.maximumSteps=2", "spec.rewardModel.maximumSteps=2"),
-        *("spec.rewardModel.minimumAccuracy=0", "spec.ppo.totalEpisodes=64"),
-        "spec.evaluation.promptCount=8",
-    )
-    first = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
-    assert first.code == 0, first.output[-3000:]
-    require_moving_coefficient(first)
-    result = tmp_path / "run" / "iteration-1" / "ppo" / "attempt-1" / "result.json"
+def test_second_run_reuses_what_is_there(true: Run, examples: Path) -> None:
+    result = true.workspace / "iteration-1" / "ppo" / "attempt-1" / "result.json"
     written = result.stat().st_mtime_ns
-    second = rlhf_run("movie-reviews/rlhfrun.yaml", tmp_path / "run", *settings)
+    second = rlhf_run(examples / MOVIE_REVIEWS, true.workspace, *REDUCED)
     assert second.code == 0, second.output[-3000:]
     assert result.stat().st_mtime_ns == written
     assert "already ended" in second.output
 
 
-@pytest.mark.usefixtures("example_data")
-def test_kl_breach_stops_itself_and_leaves_the_certified_policy(tmp_path: Path) -> None:
+def test_kl_breach_stops_itself_and_leaves_the_certified_policy(
+    examples: Path, tmp_path: Path
+) -> None:
     run = rlhf_run(
-        "kl-breach/rlhfrun.yaml",
+        examples / "kl-breach" / "rlhfrun.yaml",
         tmp_path / "breach",
         "spec.sft.maximumSteps=10",
         "spec.rewardModel.maximumSteps=40",

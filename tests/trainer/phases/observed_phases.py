@@ -10,21 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import torch
+from one_start import run_case, start_once
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from rlhf_trainer.config.model import Device
-from rlhf_trainer.contract import Result, Workspace
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.training_engine import TrainingEngine
-from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.models.scalar_head import ScalarHead
-from rlhf_trainer.phases.context import PhaseContext
-from rlhf_trainer.phases.running import run_phase
-from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
 
 PAD = 0
 POSITIONS: dict[type[nn.Module], int] = {Policy: 3, ScalarHead: 2}
@@ -113,31 +110,8 @@ def sequences(tokens: Tensor, positions: Tensor | None) -> list[list[int]]:
     return [row for row in kept if row]  # a rank without work computes a pad
 
 
-def run_case(argv: list[str], ranks: process_group.Ranks) -> Result:
-    arguments = Arguments.parse(argv)
-    info = RunInfo(arguments.run_name, arguments.phase, 1, arguments.attempt)
-    arguments.paths.root.mkdir(parents=True, exist_ok=True)
-    with Telemetry.open(arguments.paths, info, port=None, is_main=ranks.is_main) as telemetry:
-        context = PhaseContext(
-            config=arguments.load_config(),
-            workspace=Workspace(arguments.workspace),
-            data_root=arguments.data_root,
-            phase=arguments.phase,
-            iteration=1,
-            attempt=arguments.attempt,
-            telemetry=telemetry,
-        )
-        result = run_phase(context)
-    if ranks.is_main:
-        context.paths.result.write_text(result.to_json(), encoding="utf-8")
-    ranks.barrier()
-    return result
-
-
 def main(cases: Path, folder: Path) -> None:
-    ranks = process_group.start(Device.CPU)
-    process_group.start = lambda _: ranks  # type: ignore[assignment] # started once
-    stop, process_group.stop = process_group.stop, lambda: None
+    stop, ranks = process_group.stop, start_once()
     observer = Observer()
     for name, argv in json.loads(cases.read_text(encoding="utf-8")):
         observer.begin()

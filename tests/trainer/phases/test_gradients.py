@@ -4,9 +4,6 @@ Micro-batches, ranks and packing are ways to compute one sum.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from launching import Launching
+from one_start import torchrun
 from toy import NEUTRAL, PLEASANT, UNPLEASANT, make_run, training_config
 from transformers import OPTConfig, OPTForCausalLM
 
@@ -145,13 +143,7 @@ class Running:
         file = self._folder / f"cases-{ranks}.json"
         # What follows the program is the phase's own command line.
         file.write_text(json.dumps([(name, command[3:]) for name, command in cases]))
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={ranks}", str(PROGRAM), str(file), str(self._folder)),
-        ]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-6000:]
+        torchrun(PROGRAM, ranks, str(file), str(self._folder))
 
     def seen(self, case: str, variant: str) -> list[Observed]:
         """Return what each rank saw."""

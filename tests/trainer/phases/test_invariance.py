@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Launching
+from launching import Ended, Launching
+from one_start import Case, run_in_one_start
 from toy import training_config
 
-from rlhf_trainer.contract import Phase, Workspace
+from rlhf_trainer.contract import Phase
 
 TOLERANCE = 2e-4
 """Relative, on losses and KL after a few updates in float32: sums are taken in another order."""
@@ -35,58 +36,91 @@ VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def reference(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launching:
-    """A workspace with all phases up to PPO, by one rank in large micro-batches."""
-    launching = Launching(toy_data, tmp_path_factory.mktemp("reference") / "run")
-    for phase in (Phase.PREPARATION, Phase.SFT, Phase.REWARD_MODEL, Phase.PPO):
-        end = launching.run(phase, training_config())
+DROPOUT = {"rewardModel": {"dropout": 0.3}}
+EARLY_STOP = {
+    "rewardModel": {
+        "learningRate": 1e-9,
+        "earlyStopping": {"validateEverySteps": 1, "patience": 2},
+    }
+}
+OWN_REWARD_MODEL = {"rewardModel": {"model": {"source": "wide"}}}
+BEFORE_PPO = (Phase.PREPARATION, Phase.SFT, Phase.REWARD_MODEL)
+
+
+class Runs:
+    """A run up to PPO by one rank in large micro-batches, and phases beside it by other means.
+
+    All of them are run at once, by one start of one rank and one of two.
+    """
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self.reference = Launching(data, folder / "run")
+        for phase in (*BEFORE_PPO, Phase.PPO):  # others point at them before they are filled
+            (self.reference.workspace / "iteration-1" / phase.slug).mkdir(parents=True)
+        self._cases: dict[str, Case] = {
+            f"reference-{phase.slug}": Case(self.reference, phase, training_config())
+            for phase in (*BEFORE_PPO, Phase.PPO)
+        }
+        for name, (processes, changes) in VARIANTS.items():
+            for phase in (Phase.SFT, Phase.PPO):
+                self._beside(f"{name}-{phase.slug}", phase, changes, processes)
+        for name in ("dropout", "dropout-again"):
+            self._beside(name, Phase.REWARD_MODEL, DROPOUT)
+        self._beside("early-stop", Phase.REWARD_MODEL, EARLY_STOP)
+        own = self.reference.beside(Phase.REWARD_MODEL)
+        for phase in (Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION):
+            self._cases[f"own-{phase.slug}"] = Case(own, phase, training_config(**OWN_REWARD_MODEL))
+        self.ended: dict[str, Ended] = {}
+        for count in (1, 2):
+            cases = {key: one for key, one in self._cases.items() if one.place.processes == count}
+            self.ended |= zip(cases, run_in_one_start([*cases.values()], folder), strict=True)
+
+    def _beside(self, name: str, phase: Phase, changes: dict[str, Any], processes: int = 1) -> None:
+        place = replace(self.reference.beside(phase), processes=processes)
+        self._cases[name] = Case(place, phase, training_config(**changes))
+
+    def history(self, name: str) -> list[list[float]]:
+        return compared(self.completed(name))
+
+    def completed(self, name: str) -> Ended:
+        end = self.ended[name]
         assert end.code == 0, end.output[-3000:]
-    return launching
+        return end
 
 
-def history(launching: Launching, phase: Phase, **changes: Any) -> list[list[float]]:
-    end = launching.beside(phase).run(phase, training_config(**changes))
-    assert end.code == 0, end.output[-3000:]
+def compared(end: Ended) -> list[list[float]]:
     return [
-        [record["values"].get(name, 0.0) for name in COMPARED]
-        + [record["values"].get("preference_accuracy", 0.0)]
+        [record["values"].get(name, 0.0) for name in (*COMPARED, "preference_accuracy")]
         for record in end.history
     ]
 
 
-@pytest.fixture(scope="module", params=[Phase.SFT, Phase.PPO])
-def undisturbed(
-    request: pytest.FixtureRequest, reference: Launching
-) -> tuple[Phase, list[list[float]]]:
-    """A phase, and its history by one rank in large micro-batches."""
-    return request.param, history(reference, request.param)
+@pytest.fixture(scope="module")
+def runs(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(toy_data, tmp_path_factory.mktemp("invariance"))
 
 
+@pytest.mark.parametrize("phase", [Phase.SFT, Phase.PPO])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_histories_agree(
-    reference: Launching, undisturbed: tuple[Phase, list[list[float]]], variant: str
-) -> None:
-    processes, changes = VARIANTS[variant]
-    phase, expected = undisturbed
-    measured = history(replace(reference, processes=processes), phase, **changes)
+def test_histories_agree(runs: Runs, variant: str, phase: Phase) -> None:
+    expected = runs.history(f"reference-{phase.slug}")
+    measured = runs.history(f"{variant}-{phase.slug}")
     assert len(measured) == len(expected)
     for got, wanted in zip(measured, expected, strict=True):
         assert got == pytest.approx(wanted, rel=TOLERANCE, abs=1e-5)
 
 
-def test_a_phase_with_dropout_repeats_itself(reference: Launching) -> None:
-    changes = {"rewardModel": {"dropout": 0.3}}
-    first = history(reference, Phase.REWARD_MODEL, **changes)
-    assert first == history(reference, Phase.REWARD_MODEL, **changes)
-    assert first != history(reference, Phase.REWARD_MODEL)
+def test_a_phase_with_dropout_repeats_itself(runs: Runs) -> None:
+    first = runs.history("dropout")
+    assert first == runs.history("dropout-again")
+    assert first != runs.history("reference-reward-model")
 
 
-def test_dropout_of_the_models_is_off_in_ppo(reference: Launching) -> None:
+def test_dropout_of_the_models_is_off_in_ppo(runs: Runs, tmp_path: Path) -> None:
     """Huang et al. 2023, "The N implementation details of RLHF with PPO": policy, reference, critic
     and reward model give the numbers of models that have none.
     """
-    launching = reference.beside(Phase.PPO)
+    launching = runs.reference.beside(Phase.PPO)
     for phase in (Phase.SFT, Phase.REWARD_MODEL):
         link = launching.workspace / "iteration-1" / phase.slug
         trained = link.resolve()
@@ -96,35 +130,18 @@ def test_dropout_of_the_models_is_off_in_ppo(reference: Launching) -> None:
         document = json.loads(config.read_text(encoding="utf-8"))
         assert document["attention_dropout"] == 0
         config.write_text(json.dumps(document | {"attention_dropout": 0.5}), encoding="utf-8")
-    end = launching.run(Phase.PPO, training_config())
+    (end,) = run_in_one_start([Case(launching, Phase.PPO, training_config())], tmp_path)
     assert end.code == 0, end.output[-3000:]
-    plain = Workspace(reference.workspace).attempt(1, Phase.PPO, 1).history.read_text("utf-8")
-    compared = [
-        [{name: record["values"].get(name) for name in COMPARED} for record in records]
-        for records in (end.history, map(json.loads, plain.splitlines()))
-    ]
-    assert compared[0] == compared[1]
+    assert compared(end) == runs.history("reference-ppo")
 
 
-def test_a_reward_model_of_its_own_trains_and_judges(reference: Launching) -> None:
-    launching = reference.beside(Phase.REWARD_MODEL)
-    changes = {"rewardModel": {"model": {"source": "wide"}}}
-    config = training_config(**changes)
+def test_a_reward_model_of_its_own_trains_and_judges(runs: Runs) -> None:
     for phase in (Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION):
-        end = launching.run(phase, config)
-        assert end.code == 0, end.output[-3000:]
+        runs.completed(f"own-{phase.slug}")
 
 
-def test_early_stopping_ends_training_and_keeps_the_best_weights(reference: Launching) -> None:
-    changes = {
-        "rewardModel": {
-            "learningRate": 1e-9,
-            "earlyStopping": {"validateEverySteps": 1, "patience": 2},
-        }
-    }
-    launching = reference.beside(Phase.REWARD_MODEL)
-    end = launching.run(Phase.REWARD_MODEL, training_config(**changes))
-    assert end.code == 0, end.output[-3000:]
+def test_early_stopping_ends_training_and_keeps_the_best_weights(runs: Runs) -> None:
+    end = runs.completed("early-stop")
     assert end.history[-1]["step"] == 2
     assert end.history[-1]["event"].startswith("early stop")
     assert end.result.step == 0

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 
+import pytest
 from launching import Ended, Launching
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from toy import training_config
@@ -33,6 +34,7 @@ def wait_for_step(paths: AttemptPaths, step: int) -> str:
     raise AssertionError(f"step {step} not within {DEADLINE_SECONDS} s")
 
 
+@pytest.mark.parametrize("trained", [2], ids=str, indirect=True)
 def test_running_phase_serves_the_contracts_metrics_and_its_history(
     trained: tuple[Launching, dict[Phase, Ended]],
 ) -> None:

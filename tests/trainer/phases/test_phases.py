@@ -1,13 +1,13 @@
 """What the phases compute and leave behind, on the toy run, by 1 and 2 ranks."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from launching import Ended, Launching
+from one_start import Case, run_in_one_start
 from toy import training_config
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -17,21 +17,60 @@ from rlhf_trainer.data.prepared import PreparedData
 Trained = tuple[Launching, dict[Phase, Ended]]
 
 
-def run(trained: Trained, phase: Phase, **changes: Any) -> Ended:
-    end = trained[0].beside(phase).run(phase, training_config(**changes))
+PPO: dict[str, dict[str, Any]] = {
+    "two-epochs": {"ppo": {"epochs": 2}},
+    "one-minibatch": {"ppo": {"minibatchSize": 16, "temperature": 0.7}},
+    "shared-trunk": {"ppo": {"critic": "SharedTrunk"}},
+    "kl-in-loss": {"ppo": {"kl": {"placement": "Loss", "estimator": "K3"}, "whitenRewards": True}},
+    "shaped-scores": {"ppo": {"missingEosPenalty": 1.0, "scoreClip": 0.5, "epochs": 2}},
+    "update-kl": {
+        "ppo": {"epochs": 4, "learningRate": 1e-2, "updateKl": {"limitNatsPerToken": 1e-9}}
+    },
+    **{
+        action: {
+            "ppo": {
+                "totalEpisodes": 16 * 6,
+                "learningRate": 1e-2,
+                "kl": {"controller": "Fixed"},
+            },
+            "guard": {"kl": {"limitNats": 1e-4, "action": action, "ceilingNats": 1e4}},
+        }
+        for action in ("Warn", "ReduceLearningRate")
+    },
+    "evaluated-on-the-way": {"evaluation": {"everySteps": 1}},
+}
+EVALUATION: dict[str, dict[str, Any]] = {
+    "evaluation": {},
+    "win-rate-gate": {"evaluation": {"minimumWinRate": 1.0}},
+}
+"""After PPO with two epochs."""
+
+
+@pytest.fixture(scope="module")
+def ended(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """Each case of PPO beside the trained models, and each of Evaluation after one of them."""
+    cases: dict[str, Case] = {
+        name: Case(trained[0].beside(Phase.PPO), Phase.PPO, training_config(**changes))
+        for name, changes in PPO.items()
+    }
+    first = cases["two-epochs"].place
+    (first.workspace / "iteration-1" / Phase.PPO.slug).mkdir()
+    for name, changes in EVALUATION.items():
+        place = first.beside(Phase.EVALUATION)
+        cases[name] = Case(place, Phase.EVALUATION, training_config(**changes))
+    ends = run_in_one_start([*cases.values()], tmp_path_factory.mktemp("phases"))
+    return dict(zip(cases, ends, strict=True))
+
+
+def completed(ended: dict[str, Ended], name: str) -> Ended:
+    end = ended[name]
     assert end.code == 0, end.output[-3000:]
     return end
 
 
-def after(trained: Trained, end: Ended) -> Launching:
-    """Return a workspace in which PPO has ended so."""
-    there = replace(trained[0], workspace=end.paths.root.parents[2])
-    return there.beside(Phase.EVALUATION)
-
-
 @pytest.fixture(scope="module")
-def ppo(trained: Trained) -> Ended:
-    return run(trained, Phase.PPO, ppo={"epochs": 2})
+def ppo(ended: dict[str, Ended]) -> Ended:
+    return completed(ended, "two-epochs")
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +161,13 @@ def test_ppo_certifies_and_exports_its_last_policy(ppo: Ended) -> None:
     assert kept == ["step-1", "step-2"]
 
 
-def test_first_update_starts_from_ratio_one(trained: Trained) -> None:
+def test_first_update_starts_from_ratio_one(ended: dict[str, Ended]) -> None:
     """One epoch of one minibatch: its policy is the one that sampled.
 
     k3 is half the squared log-ratio, so that its bound is one of 1e-6 on the ratio. KL to the SFT
     model is 0: the reference's logits are divided by the same temperature.
     """
-    end = run(trained, Phase.PPO, ppo={"minibatchSize": 16, "temperature": 0.7})
+    end = completed(ended, "one-minibatch")
     first = end.history[0]["values"]
     assert first["clip_fraction"] == 0
     assert first["policy_kl_nats_per_token"] == pytest.approx(0.0, abs=0.5e-12)
@@ -136,36 +175,24 @@ def test_first_update_starts_from_ratio_one(trained: Trained) -> None:
     assert end.history[2]["values"]["kl_nats"] != 0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"ppo": {"critic": "SharedTrunk"}},
-        {"ppo": {"kl": {"placement": "Loss", "estimator": "K3"}, "whitenRewards": True}},
-        {"ppo": {"missingEosPenalty": 1.0, "scoreClip": 0.5, "epochs": 2}},
-    ],
-    ids=["shared-trunk", "kl-in-loss", "shaped-scores"],
-)
-def test_ppo_variants_train(trained: Trained, changes: dict[str, Any]) -> None:
-    end = run(trained, Phase.PPO, **changes)
+@pytest.mark.parametrize("name", ["shared-trunk", "kl-in-loss", "shaped-scores"])
+def test_ppo_variants_train(ended: dict[str, Ended], name: str) -> None:
+    end = completed(ended, name)
     assert end.result.step == 2
     assert end.history[2]["values"]["kl_nats"] != 0
     assert end.history[1]["values"]["value_explained_variance"] != 0
 
 
-def test_update_kl_limit_leaves_out_the_remaining_epochs(trained: Trained) -> None:
-    changes = {"epochs": 4, "learningRate": 1e-2, "updateKl": {"limitNatsPerToken": 1e-9}}
-    end = run(trained, Phase.PPO, ppo=changes)
+def test_update_kl_limit_leaves_out_the_remaining_epochs(ended: dict[str, Ended]) -> None:
+    end = completed(ended, "update-kl")
     assert "ppo.updateKl limit exceeded in epoch 1 of 4" in end.output
 
 
 @pytest.mark.parametrize("action", ["Warn", "ReduceLearningRate"])
-def test_guard_actions_short_of_a_stop_let_training_go_on(trained: Trained, action: str) -> None:
-    end = run(
-        trained,
-        Phase.PPO,
-        ppo={"totalEpisodes": 16 * 6, "learningRate": 1e-2, "kl": {"controller": "Fixed"}},
-        guard={"kl": {"limitNats": 1e-4, "action": action, "ceilingNats": 1e4}},
-    )
+def test_guard_actions_short_of_a_stop_let_training_go_on(
+    ended: dict[str, Ended], action: str
+) -> None:
+    end = completed(ended, action)
     assert end.result.step == 6
     assert any("limit" in record["event"] for record in end.history)
     rates = [r["values"]["learning_rate"] for r in end.history if "learning_rate" in r["values"]]
@@ -176,10 +203,8 @@ def test_guard_actions_short_of_a_stop_let_training_go_on(trained: Trained, acti
         assert rates[-1] <= 2.5e-3
 
 
-def test_evaluation_compares_and_leaves_samples(trained: Trained, ppo: Ended) -> None:
-    assert ppo.code == 0
-    end = after(trained, ppo).run(Phase.EVALUATION, training_config())
-    assert end.code == 0, end.output[-3000:]
+def test_evaluation_compares_and_leaves_samples(ended: dict[str, Ended]) -> None:
+    end = completed(ended, "evaluation")
     metrics = end.result.metrics
     assert 0 <= metrics["winRateLow"] <= metrics["winRate"] <= metrics["winRateHigh"] <= 1
     samples = [json.loads(line) for line in end.paths.samples.read_text("utf-8").splitlines()]
@@ -187,16 +212,14 @@ def test_evaluation_compares_and_leaves_samples(trained: Trained, ppo: Ended) ->
     assert set(samples[0]) == {"prompt", "sft", "ppo", "sftScore", "ppoScore"}
 
 
-def test_win_rate_gate_exits_11(trained: Trained, ppo: Ended) -> None:
-    assert ppo.code == 0
-    config = training_config(evaluation={"minimumWinRate": 1.0})
-    end = after(trained, ppo).run(Phase.EVALUATION, config)
+def test_win_rate_gate_exits_11(ended: dict[str, Ended]) -> None:
+    end = ended["win-rate-gate"]
     assert end.code == 11, end.output[-3000:]
     assert end.result.reason == "WinRateTooLow"
     assert end.result.metrics["winRate"] < 1
 
 
-def test_evaluation_on_the_way_stands_under_the_step_it_measured(trained: Trained) -> None:
-    end = run(trained, Phase.PPO, evaluation={"everySteps": 1})
+def test_evaluation_on_the_way_stands_under_the_step_it_measured(ended: dict[str, Ended]) -> None:
+    end = completed(ended, "evaluated-on-the-way")
     measured = ["win_rate" in record["values"] for record in end.history]
     assert measured == [False, True, True]

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from launching import Ended, Launching
+from one_start import torchrun
 from safetensors.torch import load_file
 from toy import training_config
 
@@ -23,6 +24,7 @@ LAUNCHER = (
     "sys.exit(main(sys.argv[1:], module='killed_phase'))"
 )
 PROGRAM = ("-c", LAUNCHER)
+COUNTED = HERE / "counted_phases.py"
 KINDS = ("one-rank", "all-ranks", "launcher", "sigterm")
 ENDED_BY = {"one-rank": {137}, "all-ranks": {137}, "launcher": {-9}, "sigterm": {143, 0}}
 PHASES = (Phase.SFT, Phase.REWARD_MODEL, Phase.PPO)
@@ -101,14 +103,13 @@ class Resuming:
 
     def prepare(self) -> None:
         """Run all phases in one go, and count their moments."""
-        plain = replace(self.whole, program=("-m", "rlhf_trainer.launch"))
-        end = plain.run(Phase.PREPARATION, self.config)
-        assert end.code == 0, end.output[-3000:]
-        for phase in PHASES:
-            log = self.folder / f"moments-{phase.slug}"
-            end = self._run(self.whole, phase, KILL_LOG=str(log))
-            assert end.code == 0, end.output[-3000:]
-            self.moments[phase] = int(log.read_text("utf-8"))
+        phases = (Phase.PREPARATION, *PHASES)
+        cases, log = self.folder / "cases.json", self.folder / "moments.json"
+        commands = [self.whole.command(phase, self.config)[0] for phase in phases]
+        # What follows the program is the phase's own command line.
+        cases.write_text(json.dumps([command[1 + len(PROGRAM) :] for command in commands]), "utf-8")
+        torchrun(COUNTED, self.whole.processes, str(cases), str(log))
+        self.moments = dict(zip(phases, json.loads(log.read_text("utf-8")), strict=True))
 
     def points(self, phase: Phase, count: int, seed: int) -> list[Point]:
         """Return moments spread over the phase, all kinds of kill in turn."""
@@ -127,9 +128,7 @@ class Resuming:
     def kill_and_resume(self, point: Point) -> Row:
         """Kill an attempt at the point, let the next one go on, and compare."""
         copy = self.whole.beside(point.phase)
-        killed = self._run(
-            copy, point.phase, KILL_AT=str(point.moment), KILL_KIND=point.kind, KILL_LOG=""
-        )
+        killed = self._run(copy, point.phase, KILL_AT=str(point.moment), KILL_KIND=point.kind)
         assert killed.code in ENDED_BY[point.kind], killed.output[-3000:]
         if killed.code == 0:
             return Row(point, 0, None, tuple(self._differences(point.phase, copy, 1)))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from launching import Launching
+from one_start import Case, run_in_one_start
 from resuming import merged_history, newest_checkpoint, resume_config, weights
 
-from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom
+from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom, Workspace
 
 STEPS, EVERY = 300, 10
 CONFIG = {
@@ -53,8 +54,11 @@ def test_attempt_that_wakes_up_late_changes_nothing_that_counts(
     toy_data: Path, tmp_path: Path
 ) -> None:
     launching = Launching(toy_data, tmp_path / "run")
-    assert launching.run(Phase.PREPARATION, CONFIG).code == 0
-    whole = launching.beside(Phase.SFT).run(Phase.SFT, CONFIG)
+    prepared = Workspace(launching.workspace).phase(1, Phase.PREPARATION)
+    prepared.mkdir(parents=True)  # the undisturbed run points at it before it is filled
+    beside = launching.beside(Phase.SFT)
+    cases = [Case(launching, Phase.PREPARATION, CONFIG), Case(beside, Phase.SFT, CONFIG)]
+    *_, whole = run_in_one_start(cases, tmp_path)
     assert whole.code == 0, whole.output[-3000:]
 
     first, first_paths = launching.start(Phase.SFT, CONFIG, 1)
