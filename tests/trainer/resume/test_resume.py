@@ -14,7 +14,7 @@ from rlhf_trainer.contract import Phase
 POINTS = int(os.environ.get("RLHF_TEST_RESUME_POINTS", "1"))
 """Per phase and shape; `make test-resume` asks for twenty per phase."""
 
-SEED = int(os.environ.get("RLHF_TEST_RESUME_SEED", "0"))
+SEED = int(os.environ.get("RLHF_TEST_RESUME_SEED", "1"))
 LORA = "2-ranks-zero-3-lora"
 SHAPES: dict[str, tuple[Any, ...]] = {
     "1-rank-zero-0": (1, 0),
