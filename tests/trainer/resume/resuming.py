@@ -120,7 +120,7 @@ class Resuming:
             Point(
                 phase,
                 int(rng.integers(low, max(high, low + 1))),
-                # Begun so that a single point of PPO is a kill, which leaves it no time to complete.
+                # So that a single point of PPO is a kill, which leaves no time to complete.
                 KINDS[(first + 1 + index) % len(KINDS)],
             )
             for index, (low, high) in enumerate(pairwise(edges))
