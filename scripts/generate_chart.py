@@ -45,11 +45,25 @@ def schema() -> dict[str, Any]:
     # A pool's name is the key that it stands under.
     del pool["properties"]["name"]
     del pool["required"]
+    for node in _nodes(tree):
+        # A key that does not match is refused, and not left unchecked.
+        if "patternProperties" in node:
+            node["additionalProperties"] = False
     tree["properties"]["global"] = {
         "type": "object",
         "description": "Values of a chart that this one is a part of; nothing is read here.",
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **tree}
+
+
+def _nodes(node: object) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for child in node.values():
+            yield from _nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _nodes(child)
 
 
 def values_text() -> str:
