@@ -21,7 +21,7 @@ TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference crds charts/rlhf-operator/dashboards
+GENERATED := docs/reference crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
 
 # Most tests with real training hold one core and wait for it; files share what they have trained.
 TWO_FILES := --numprocesses 2 --dist loadfile
@@ -131,6 +131,7 @@ type: $(INSTALLED) ## Check types, strictly
 generate: docs ## Write every generated file
 	$(BIN)/python scripts/generate_crds.py
 	$(BIN)/python scripts/generate_dashboards.py
+	$(BIN)/python scripts/generate_chart.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code
