@@ -101,6 +101,14 @@ control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print
 control-plane-down: $(INSTALLED) ## End it and give everything back
 	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down
 
+.PHONY: cluster
+cluster: $(INSTALLED) ## Start a cluster with operator, Prometheus and data, to train in pods
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness cluster
+
+.PHONY: cluster-down
+cluster-down: $(INSTALLED) ## End it; nothing is left
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down local
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
 	$(BIN)/ruff check $(SOURCES)
