@@ -72,7 +72,7 @@ def test_paused_run_stays_so_whatever_the_queue_lets_go(apply: Apply, queue: Que
     run.patch(runPolicy={"suspend": False})
     until(lambda: len(run.pods()) == 1, "its next pod")
     assert queue.admitted == [f"pauses-i1-preparation-a{attempt}" for attempt in (1, 2)]
-    assert not run.condition("JobEdited")
+    assert "JobEdited" not in run.events()
     run.delete()
 
 
