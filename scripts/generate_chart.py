@@ -91,10 +91,10 @@ def _comment(text: str) -> str:
 
 def _inline(value: object) -> str:
     """Return a value in one line of YAML."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, str):
         return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = True
     yaml.width = 10_000

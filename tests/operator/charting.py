@@ -63,14 +63,26 @@ class Helm:
         return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
 
 
+def fetched(module: str, folder: Path | None = None) -> tuple[Path, str]:
+    """Return where a Go module lies, fetched if need be, and its checksum.
+
+    Args:
+        module: with its version, unless `folder` pins it.
+        folder: a module that has it among its requirements.
+    """
+    mode = "-mod=mod" if folder is None else "-mod=readonly"
+    environment = {**os.environ, "GOFLAGS": mode, "GOWORK": "off"}
+    argv = ["go", "mod", "download", "-json", module]
+    found = json.loads(run(argv, cwd=folder, env=environment, timeout_seconds=300))
+    return Path(found["Dir"]), found["Sum"]
+
+
 def published() -> Iterator[Path]:
     """Yield the files with other projects' definitions, as they publish them."""
     for module, (version, checksum, pattern, names) in MODULES.items():
-        argv = ["go", "mod", "download", "-json", f"{module}@{version}"]
-        environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOWORK": "off"}
-        found = json.loads(run(argv, env=environment, timeout_seconds=300))
-        assert found["Sum"] == checksum, f"{module}: not the one that was pinned"
-        files = {path.stem.rpartition("_")[2]: path for path in Path(found["Dir"]).glob(pattern)}
+        folder, found = fetched(f"{module}@{version}")
+        assert found == checksum, f"{module}: not the one that was pinned"
+        files = {path.stem.rpartition("_")[2]: path for path in folder.glob(pattern)}
         yield from (files[name] for name in names)
 
 

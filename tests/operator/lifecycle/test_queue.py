@@ -1,5 +1,6 @@
 """Runs in a queue: what the operator stops, the queue does not start again."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 
@@ -23,6 +24,7 @@ class Queue:
         self._kubernetes, self._over = kubernetes, threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.admitted: list[str] = []
+        self.open = True
         self.looks = 0
         self._thread.start()
 
@@ -39,18 +41,27 @@ class Queue:
         while not self._over.wait(0.2):
             jobs = self._kubernetes.get("pytorchjobs", "-n", NAMESPACE, "-l", QUEUED)["items"]
             for job in jobs:
-                if job["spec"]["runPolicy"].get("suspend"):
+                if self.open and job["spec"]["runPolicy"].get("suspend"):
                     self._admit(job["metadata"]["name"])
             self.looks += 1
 
     def _admit(self, name: str) -> None:
-        patch = '{"spec": {"runPolicy": {"suspend": false}}}'
-        what = ("pytorchjob", name, "-n", NAMESPACE, "--field-manager=kueue")
         try:
-            self._kubernetes.kubectl("patch", *what, "--type=merge", "-p", patch)
+            self._set(name, suspend=False)
         except CommandError:
             return  # it was stopped meanwhile
         self.admitted.append(name)
+
+    def evict(self, name: str) -> None:
+        """Take back what a job holds, for one that goes ahead of it; let go of no other."""
+        self.open = False
+        self.look_again()
+        self._set(name, suspend=True)
+
+    def _set(self, name: str, *, suspend: bool) -> None:
+        patch = json.dumps({"spec": {"runPolicy": {"suspend": suspend}}})
+        what = ("pytorchjob", name, "-n", NAMESPACE, "--field-manager=kueue")
+        self._kubernetes.kubectl("patch", *what, "--type=merge", "-p", patch)
 
 
 @pytest.fixture
@@ -85,3 +96,18 @@ def test_run_that_was_stopped_is_not_started_again_by_the_queue(apply: Apply, qu
     queue.look_again()
     assert run.pods() == []
     assert queue.admitted == ["late-i1-preparation-a1"]
+
+
+def test_job_that_gives_way_comes_back_and_no_retry_is_counted(apply: Apply, queue: Queue) -> None:
+    run = apply(NAMESPACE, "yields", placement={"queueName": "research"})
+    until(lambda: run.phase("Preparation").get("state") == "Running", "its pod to run")
+    queue.evict(*run.jobs())
+    until(lambda: not run.pods(), "its pods to be gone")
+    waits = run.wait("Progressing", "False", "Queued")
+    assert "waits in queue research" in waits["message"]
+    queue.open = True
+    until(lambda: len(run.pods()) == 1, "its pod to be back")
+    run.wait("Progressing", "True", "AttemptRunning")
+    assert run.phase("Preparation")["failures"] == 0
+    assert "JobEdited" not in run.events()
+    run.delete()
