@@ -95,10 +95,9 @@ def _inline(value: object) -> str:
         return json.dumps(value)
     if isinstance(value, float):
         return f"{value:g}"
-    yaml = YAML(typ="safe", pure=True)
+    yaml = YAML(typ="rt", pure=True)
     yaml.default_flow_style = True
     yaml.width = 10_000
-    yaml.sort_base_mapping_type_on_output = False
     output = StringIO()
     yaml.dump(value, output)
     return output.getvalue().removesuffix("...\n").strip()
