@@ -21,7 +21,7 @@ TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 SOURCES := operator trainer examples tests benchmarks scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference crds charts/rlhf-operator/dashboards
+GENERATED := docs/reference crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
 
 # Most tests hold one core, or wait; files share what they have trained, or their cluster.
 TWO_FILES := --numprocesses 2 --dist loadfile
@@ -105,6 +105,14 @@ control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print
 control-plane-down: $(INSTALLED) ## End it and give everything back
 	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down
 
+.PHONY: cluster
+cluster: $(INSTALLED) ## Start a cluster with operator, Prometheus and data, to train in pods
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness cluster
+
+.PHONY: cluster-down
+cluster-down: $(INSTALLED) ## End it; nothing is left
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down local
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
 	$(BIN)/ruff check $(SOURCES)
@@ -127,6 +135,7 @@ type: $(INSTALLED) ## Check types, strictly
 generate: docs ## Write every generated file
 	$(BIN)/python scripts/generate_crds.py
 	$(BIN)/python scripts/generate_dashboards.py
+	$(BIN)/python scripts/generate_chart.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code

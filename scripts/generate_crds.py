@@ -4,6 +4,7 @@ The file is never edited by hand. `make verify` fails when it is out of date.
 """
 
 import sys
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -19,20 +20,28 @@ WIDTH = 10_000
 """Descriptions stand in one line each: their readers wrap for themselves."""
 
 
-def text() -> str:
+def text(annotations: Mapping[str, str] | None = None) -> str:
     """Return the definition as YAML."""
+    tree = definition()
+    if annotations:
+        tree["metadata"]["annotations"] = dict(annotations)
     yaml = YAML(typ="rt", pure=True)
     yaml.width = WIDTH
     output = StringIO()
-    yaml.dump(definition(), output)
+    yaml.dump(tree, output)
     return HEAD + output.getvalue()
+
+
+def file_name() -> str:
+    """Return what the definition's file is called, as controller-gen calls it."""
+    plural, _, group = definition()["metadata"]["name"].partition(".")
+    return f"{group}_{plural}.yaml"
 
 
 def main() -> int:
     """Write the definition."""
     FOLDER.mkdir(exist_ok=True)
-    name = definition()["metadata"]["name"].partition(".")
-    (FOLDER / f"{name[2]}_{name[0]}.yaml").write_text(text(), encoding="utf-8")
+    (FOLDER / file_name()).write_text(text(), encoding="utf-8")
     return 0
 
 

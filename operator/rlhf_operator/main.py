@@ -169,11 +169,19 @@ def take_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
+async def log_in() -> None:
+    """Take the pod's service account, or what KUBECONFIG names: asking for either warns in pods."""
+    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        credentials.load_incluster_config()  # type: ignore[no-untyped-call]
+    else:
+        await credentials.load_config()  # type: ignore[no-untyped-call]
+
+
 async def operate(settings: Settings) -> bool:
     """Run one operator until it is told to stop; return whether it ended as it should."""
     stop = asyncio.Event()
     take_signals(stop)
-    await credentials.load_config()  # type: ignore[no-untyped-call]
+    await log_in()
     async with ApiClient() as client, new_session() as session:
         elector = Elector(
             Api(client),

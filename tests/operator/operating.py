@@ -58,7 +58,9 @@ def chart(cluster: Cluster, release: str, values: Mapping[str, Any], folder: Pat
     file = folder / f"{release}-values.json"
     file.write_text(json.dumps({"image": "none", "trainerImage": cluster.image, **values}))
     helm = cluster.tools.path("helm")
-    text = run([helm, "template", release, str(CHART), "--namespace", NAMESPACE, "-f", str(file)])
+    version = f"--kube-version={cluster.tools.version('k8s.io/kubernetes')}"
+    where = (release, str(CHART), "--namespace", NAMESPACE, version)
+    text = run([helm, "template", *where, "-f", str(file)])
     return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
 
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from rlhf_harness import cluster, state
+from rlhf_harness import cluster, state, trial
 from rlhf_harness.binaries import SETS, Tools
 from rlhf_harness.building import ensure_built
 from rlhf_harness.cluster import Cluster
@@ -21,6 +21,8 @@ def main() -> int:
             ensure_built(Tools(), *arguments.sets)
         elif arguments.command == "up":
             _up(arguments)
+        elif arguments.command == "cluster":
+            sys.stdout.write(trial.start())
         elif arguments.command == "down":
             _down(arguments.name, everything=arguments.all)
         else:
@@ -43,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="end a cluster and give everything back")
     down.add_argument("name", nargs="?", default="default")
     down.add_argument("--all", action="store_true", help="every cluster of this user")
+    commands.add_parser("cluster", help="start one to try the project in, or bring it up to date")
     commands.add_parser("status", help="list clusters and what of them runs")
     return parser
 

@@ -8,20 +8,19 @@ plane do not wait for a container runtime. This module decides what a set holds 
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from rlhf_harness.errors import HarnessError
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-"""The Go module with the pins."""
-
-FLAGS = ("-trimpath",)
-"""Flags of `go build`; part of the cache's key."""
+"""The Go module with the pins of the cluster; Prometheus has one of its own below it."""
 
 _KUBERNETES = "k8s.io/kubernetes/cmd"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+_PROMETHEUS = "github.com/prometheus/prometheus/cmd"
 
 SETS: dict[str, dict[str, str]] = {
     "core": {
@@ -43,23 +42,38 @@ SETS: dict[str, dict[str, str]] = {
         "pause": "./pause",
     },
     "helm": {"helm": "helm.sh/helm/v3/cmd/helm"},
+    "prometheus": {
+        "prometheus": f"{_PROMETHEUS}/prometheus",
+        "promtool": f"{_PROMETHEUS}/promtool",
+    },
 }
 """Set -> program -> Go package."""
+
+_APART = ("prometheus",)
+"""Sets of a Go module of their own: its pins move without a new build of everything else."""
+
+_TAGS = {"prometheus": "remove_all_sd,enable_kubernetes_sd"}
+"""Build tags: of Prometheus's ways to find targets, the others bring every cloud's client."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The pinned Go module, and the folder where what is built from it is kept."""
+    """A pinned Go module, and the folder where what is built from it is kept."""
 
     module: Path = TOOLS
+
+    def holding(self, name: str) -> Self:
+        """The same for the module that holds a set."""
+        return replace(self, module=TOOLS / name if name in _APART else TOOLS)
 
     @cached_property
     def cache(self) -> Path:
         """The folder of this pin: another pin, flag or platform has another one."""
         digest = hashlib.sha256()
-        for source in ("go.mod", "go.sum", "coredns/main.go", "pause/main.go"):
+        own = sorted(path.relative_to(self.module) for path in self.module.glob("*/main.go"))
+        for source in ("go.mod", "go.sum", *own):
             digest.update((self.module / source).read_bytes())
-        digest.update(" ".join((*FLAGS, self.linker_flags, os.uname().machine)).encode())
+        digest.update(" ".join((*self.flags, self.linker_flags, os.uname().machine)).encode())
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(base) / "rlhf-operator" / f"tools-{digest.hexdigest()[:16]}"
 
@@ -74,8 +88,16 @@ class Tools:
         return self.cache / "assets"
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of `go build`."""
+        tags = _TAGS.get(self.module.name)
+        return ("-trimpath", *(["-tags", tags] if tags else []))
+
+    @property
     def linker_flags(self) -> str:
         """The version is linked in: without it the API server offers the CEL of v0.0.0."""
+        if self.module != TOOLS:
+            return "-s -w"
         kubernetes, helm = self.version("k8s.io/kubernetes"), self.version("helm.sh/helm/v3")
         component = "k8s.io/component-base/version"
         return " ".join(
@@ -103,7 +125,8 @@ class Tools:
 
     def path(self, program: str) -> str:
         """The path of a program; HarnessError if its set has not been built."""
-        path = self.folder / program
+        name = next((name for name, programs in SETS.items() if program in programs), "")
+        path = self.holding(name).folder / program
         if not path.exists():
             raise HarnessError(f"{program} is not built", "run `python -m rlhf_harness build`")
         return str(path)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_harness import assets
-from rlhf_harness.binaries import FLAGS, SETS, Tools
+from rlhf_harness.binaries import SETS, Tools
 from rlhf_harness.commands import run
 from rlhf_harness.errors import HarnessError, UnavailableError
 from rlhf_harness.waiting import until
@@ -27,14 +27,14 @@ _SETTINGS = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GO
 
 def ensure_built(tools: Tools, *names: str) -> None:
     """Build the sets that are not there yet; waits if another process is building them."""
-    missing = [name for name in names if not tools.is_built(name)]
-    if not missing:
-        return
-    tools.cache.mkdir(parents=True, exist_ok=True)
-    with _locked(tools.cache / "lock"):
-        for name in missing:
-            if not tools.is_built(name):
-                _build(tools, name)
+    for name in names:
+        held = tools.holding(name)
+        if held.is_built(name):
+            continue
+        held.cache.mkdir(parents=True, exist_ok=True)
+        with _locked(held.cache / "lock"):
+            if not held.is_built(name):
+                _build(held, name)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _compile(tools: Tools, name: str, output: Path) -> None:
     _logger.info("  finding its packages; the first time that downloads about 2 GB of modules")
     total = len(run(["go", "list", "-deps", *packages], env=environment, cwd=tools.module,
                     timeout_seconds=TIMEOUT_SECONDS).splitlines())  # fmt: skip
-    argv = ["nice", "-n", "19", "go", "build", "-v", *FLAGS, "-ldflags", tools.linker_flags]
+    argv = ["nice", "-n", "19", "go", "build", "-v", *tools.flags, "-ldflags", tools.linker_flags]
     log = tools.cache / f"{name}.log"
     with log.open("w", encoding="utf-8") as lines:
         build = subprocess.Popen(

@@ -15,6 +15,7 @@ from rlhf_harness import (
     kwok,
     node,
     packages,
+    prometheus,
     proxy,
     sandbox,
     state,
@@ -30,6 +31,7 @@ from rlhf_harness.kubernetes import Kubernetes
 from rlhf_harness.options import IMAGE, ClusterOptions, NodeOptions
 from rlhf_harness.placement import Bare, Placement
 from rlhf_harness.processes import Command, Component
+from rlhf_harness.prometheus import Prometheus
 from rlhf_harness.sandbox import Sandbox
 from rlhf_harness.waiting import until
 
@@ -161,6 +163,12 @@ class Cluster:
         if "kwok" not in self._components:
             self._start(kwok.kwok(self.context))
         kwok.nodes(self.kubernetes, count)
+
+    def add_prometheus(self) -> Prometheus:
+        """Add a Prometheus that reads every run, and the operator if it is installed."""
+        ensure_built(self.tools, "prometheus")
+        self._start(prometheus.command(self.context, self.kubernetes))
+        return Prometheus(prometheus.url(self.context.placement.address))
 
     def restart_training_operator(self, *, restricted_init_container: bool = True) -> None:
         """Start the training operator anew, with or without the init container's template."""

@@ -35,9 +35,16 @@ def mounts() -> list[Path]:
     return sorted(one for one in present if not any(other in one.parents for other in present))
 
 
-def search_path() -> str:
-    """PATH inside: `python` is the interpreter that runs this."""
-    return f"{Path(sys.prefix) / 'bin'}:{_SYSTEM}"
+def variables() -> dict[str, str]:
+    """The environment inside: `python` is the interpreter that runs this, and finds what it does.
+
+    A checkout that is not the installed one is found by PYTHONPATH.
+    """
+    found = [one for one in os.environ.get("PYTHONPATH", "").split(":") if one.startswith("/")]
+    return {
+        "PATH": f"{Path(sys.prefix) / 'bin'}:{_SYSTEM}",
+        **({"PYTHONPATH": ":".join(found)} if found else {}),
+    }
 
 
 def base_specification(context: Context) -> Path:

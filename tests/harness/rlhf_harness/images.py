@@ -31,12 +31,12 @@ def pause(program: Path, target: Path) -> None:
     _write(target, PAUSE, layer.getvalue(), {"Entrypoint": ["/pause"]})
 
 
-def host(name: str, path: str, target: Path) -> None:
+def host(name: str, variables: Mapping[str, str], target: Path) -> None:
     """Write the image of pods that run what this machine has.
 
     Args:
         name: the image's name, with its tag.
-        path: PATH inside, so that `python` is the project's.
+        variables: the environment inside, by which `python` is the project's.
         target: the archive to write.
     """
     layer = io.BytesIO()
@@ -50,7 +50,8 @@ def host(name: str, path: str, target: Path) -> None:
             tar.addfile(entry)
         for file, text in _ACCOUNTS.items():
             tar.addfile(_entry(file, 0o644, size=len(text)), io.BytesIO(text.encode()))
-    config = {"Env": [f"PATH={path}"], "User": "65532:65532", "WorkingDir": "/tmp"}  # noqa: S108  the pod's
+    env = [f"{key}={value}" for key, value in variables.items()]
+    config = {"Env": env, "User": "65532:65532", "WorkingDir": "/tmp"}  # noqa: S108  the pod's
     _write(target, name, layer.getvalue(), config)
 
 

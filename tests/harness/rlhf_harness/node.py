@@ -190,5 +190,5 @@ def archives(context: Context) -> list[Path]:
     pause, host = folder / "pause.tar", folder / "host.tar"
     if not host.exists():
         images.pause(Path(context.tools.path("pause")), pause)
-        images.host(IMAGE, host_runtime.search_path(), host)
+        images.host(IMAGE, host_runtime.variables(), host)
     return [pause, host]
