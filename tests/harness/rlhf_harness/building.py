@@ -31,14 +31,14 @@ def ensure_built(tools: Tools, *names: str) -> None:
     if not missing:
         return
     tools.cache.mkdir(parents=True, exist_ok=True)
-    with _locked(tools.cache / "lock"):
+    with locked(tools.cache / "lock"):
         for name in missing:
             if not tools.is_built(name):
                 _build(tools, name)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock; the kernel gives it back when this process ends, however it ends."""
     with path.open("a", encoding="utf-8") as lock:
         try:
