@@ -70,7 +70,7 @@ class Buildah:
             *("--file", str(containerfile), "--tag", name, str(context)),
         )
         log = self.folder / f"{containerfile.parent.name}.log"
-        with log.open("w", encoding="utf-8") as kept:
+        with log.open("w", encoding="utf-8", buffering=1) as kept:
             code = self._follow(argv, kept.write)
         if code != 0:
             tail = log.read_text(encoding="utf-8")[-2000:].strip()
