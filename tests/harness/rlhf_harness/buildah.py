@@ -77,22 +77,21 @@ class Buildah:
             raise HarnessError(f"buildah could not build {containerfile}: {tail}", f"see {log}")
 
     def _follow(self, argv: list[str], keep: Callable[[str], object]) -> int:
-        build = subprocess.Popen(
+        with subprocess.Popen(
             ["timeout", str(TIMEOUT_SECONDS), *argv],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
-        try:
-            for line in build.stdout or ():
-                keep(line)
-                if _STEP.search(line):
-                    _logger.info("  %s", line.strip()[:100])
-            return build.wait()
-        finally:
-            build.kill()
-            build.wait()
+        ) as build:
+            try:
+                for line in build.stdout or ():
+                    keep(line)
+                    if _STEP.search(line):
+                        _logger.info("  %s", line.strip()[:100])
+                return build.wait()
+            finally:
+                build.kill()
 
     @cached_property
     def _environment(self) -> dict[str, str]:

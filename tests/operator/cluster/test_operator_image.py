@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-from rlhf_harness import Cluster, built_images
-from rlhf_harness.built_images import BuiltImage
-from rlhf_harness.errors import UnavailableError
+from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,17 +20,6 @@ rlhf validate /tmp/rlhfrun.yaml
 """
 
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def image(real_node: Cluster) -> BuiltImage:
-    """The operator's image, on every node."""
-    try:
-        built = built_images.operator()
-    except UnavailableError as unable:
-        pytest.skip(str(unable))
-    real_node.import_image(built.archive)
-    return built
 
 
 def pod(image: str) -> Json:
@@ -79,7 +65,7 @@ def pod(image: str) -> Json:
 
 
 def test_image_runs_read_only_as_nobody_and_validates_the_example(
-    image: BuiltImage, real_node: Cluster, examples: Path
+    operator_image: str, real_node: Cluster, examples: Path
 ) -> None:
     assert (examples / "data" / "data").exists()
     kubernetes = real_node.kubernetes
@@ -87,7 +73,7 @@ def test_image_runs_read_only_as_nobody_and_validates_the_example(
     metadata = {"name": "manifest", "namespace": "examples"}
     kubernetes.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": manifest},
-        pod(image.name),
+        pod(operator_image),
     )
     there = ("operator-image", "-n", "examples")
 
