@@ -68,6 +68,10 @@ test-resume: $(INSTALLED) ## Kill phases at 20 moments each and compare what bec
 test-full: $(INSTALLED) ## Run every phase under all of ZeRO, LoRA, critic, ranks, offload and precision
 	RLHF_TEST_MATRIX=all $(BIN)/python -m pytest tests/trainer/matrix tests/trainer/phases/test_outcomes.py
 
+.PHONY: test-gpu
+test-gpu: $(INSTALLED) ## Run the tests that need a GPU; those of FlashAttention 2 need flash-attn, too
+	$(BIN)/python -m pytest tests/trainer/gpu
+
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
 	@# Shown here, as it takes minutes; where it cannot be done the tests are skipped, and say so.

@@ -69,10 +69,11 @@ def start(device: Device) -> Ranks:
     if not use_cuda:
         # DeepSpeed would compile an all-reduce with g++ for a minute, and not start without one.
         sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
-    deepspeed.init_distributed(dist_backend="nccl" if use_cuda else "gloo", verbose=False)
     name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_cuda else "cpu"
     if use_cuda:
+        # NCCL takes the device that is current when the ranks first meet.
         torch.cuda.set_device(name)
+    deepspeed.init_distributed(dist_backend="nccl" if use_cuda else "gloo", verbose=False)
     return Ranks(
         torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.device(name)
     )

@@ -1,6 +1,5 @@
 """Loading pretrained models: number format, attention kernel, and what cannot be trained here."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,20 +10,30 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from rlhf_trainer.config.model import Attention, DType, ModelConfig
+from rlhf_trainer.config.model import DType, ModelConfig
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter, revision_of
 from rlhf_trainer.data.special_tokens import SpecialTokens
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
 from rlhf_trainer.models.adapters import Role, load_adapter, merge, same_role
 from rlhf_trainer.models.architecture import require_policy, require_trunk
+from rlhf_trainer.models.attention import attention_implementation
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
+
+MODEL_CLASSES: dict[Any, Any] = {
+    AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+}
+"""By automatic class, the model's class of each class of configuration."""
 
 
 def torch_dtype(dtype: DType, device: torch.device) -> torch.dtype:
@@ -32,27 +41,6 @@ def torch_dtype(dtype: DType, device: torch.device) -> torch.dtype:
     if dtype is DType.AUTO:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if dtype is DType.BFLOAT16 else torch.float32
-
-
-def attention_implementation(attention: Attention, device: torch.device) -> str | None:
-    """Return transformers' name of the attention kernel; None for what suits the architecture.
-
-    Some architectures have no SDPA (ALiBi, attention sinks); transformers then computes plainly.
-
-    Raises:
-        InvalidError: FlashAttention 2 is asked for where it cannot run.
-    """
-    has_flash = device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None
-    if attention is Attention.FLASH_ATTENTION_2 and not has_flash:
-        raise InvalidError(
-            "spec.model.attention",
-            attention.value,
-            "needs a GPU and the flash-attn package",
-            "use Auto or SDPA, or install the gpu extra",
-        )
-    if attention is Attention.SDPA:
-        return "sdpa"
-    return "flash_attention_2" if has_flash else None
 
 
 def load_causal_lm(source: str | Path, model: ModelConfig, device: torch.device) -> PreTrainedModel:
@@ -157,13 +145,19 @@ def _load(
     if Path(source).is_dir():
         _refuse_pickle(Path(source))
         require_readable(Path(source), "model")
+    held: dict[str, Any] = {
+        "revision": model.revision or "main",
+        "trust_remote_code": model.trust_remote_code,
+    }
+    dtype = torch_dtype(model.dtype, device)
     try:
+        config = AutoConfig.from_pretrained(source, **held)
+        known = MODEL_CLASSES[kind].get(type(config), None)
         return kind.from_pretrained(
             source,
-            revision=model.revision or "main",
-            dtype=torch_dtype(model.dtype, device),
-            attn_implementation=attention_implementation(model.attention, device),
-            trust_remote_code=model.trust_remote_code,
+            **held,
+            dtype=dtype,
+            attn_implementation=attention_implementation(model.attention, dtype, device, known),
             use_safetensors=True,
             **kwargs,
         )

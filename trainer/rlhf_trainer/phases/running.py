@@ -15,8 +15,16 @@ from rlhf_trainer.errors import Facts, PhaseError, WorkspaceError
 from rlhf_trainer.files import write_failure
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 
-ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "std::bad_alloc")
-"""How PyTorch's CPU allocator, and C++ below it, say that memory has run out."""
+ALLOCATION_FAILURES = (
+    "can't allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Cuda failure 'out of memory'",
+)
+"""How PyTorch's CPU allocator, C++ below it, CUDA, cuBLAS and NCCL say that memory has run out;
+torch.OutOfMemoryError is only of PyTorch's own allocator on the GPU."""
 
 OUT_OF_MEMORY_FIX = (
     "lower tokensPerMicroBatch of the phase, set model.gradientCheckpointing, "

@@ -20,6 +20,9 @@ from rlhf_trainer.rollout.protocol import Response
 COMPACT_BELOW = 0.8
 """Share of live rows below which finished ones leave the cache: copying it costs a little."""
 
+NOT_DRAWN = -1
+"""Stands where a finished row has no token."""
+
 
 class TransformersSampler:
     """A rollout backend that decodes with the model it is given, on the model's device."""
@@ -100,7 +103,9 @@ class _Decoding:
         self._uniforms = torch.from_numpy(uniforms).to(device)
         self._rows_B = torch.arange(count, device=device)
         self._live_B = torch.ones(count, dtype=torch.bool, device=device)
-        self._tokens = torch.full((count, maximum_tokens), -1, dtype=torch.long, device=device)
+        self._tokens = torch.full(
+            (count, maximum_tokens), NOT_DRAWN, dtype=torch.long, device=device
+        )
         self._log_probs = torch.zeros((count, maximum_tokens), device=device)
         self._entropies = torch.zeros((count, maximum_tokens), device=device)
 
@@ -129,12 +134,15 @@ class _Decoding:
         point_B1 = self._uniforms[self._rows_B, position].unsqueeze(1) * cumulative_BV[:, -1:]
         token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
         token_B1 = token_B1.clamp_(max=logp_BV.shape[-1] - 1)
-        rows_B = self._rows_B[self._live_B]
-        self._tokens[rows_B, position] = token_B1[self._live_B, 0]
-        self._log_probs[rows_B, position] = logp_BV.gather(1, token_B1)[self._live_B, 0]
+        # Picking the live rows out by a mask would make the host wait for a GPU, three times.
+        rows_B, live_B = self._rows_B, self._live_B
+        token_B = token_B1.squeeze(1)
+        self._tokens[rows_B, position] = token_B.where(live_B, NOT_DRAWN)
+        chosen_B = logp_BV.gather(1, token_B1).squeeze(1)
+        self._log_probs[rows_B, position] = chosen_B.where(live_B, 0.0)
         entropy_B = torch.special.entr(probs_BV).sum(-1)
-        self._entropies[rows_B, position] = entropy_B[self._live_B]
-        return token_B1.squeeze(1)
+        self._entropies[rows_B, position] = entropy_B.where(live_B, 0.0)
+        return token_B
 
     def retire(self, ended_B: Tensor) -> Tensor | None:
         """Note which rows have ended; return those to keep when dropping others pays."""
