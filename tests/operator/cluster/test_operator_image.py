@@ -14,7 +14,7 @@ set -eu
 id -u
 if touch /app/written 2>/dev/null; then echo writable; else echo read-only; fi
 if python -c 'import torch' 2>/dev/null; then echo torch; else echo no torch; fi
-ln -s /volume/data/* /tmp/
+cp -r /volume/data/* /tmp/
 cp /etc/manifest/rlhfrun.yaml /tmp/
 rlhf validate /tmp/rlhfrun.yaml
 """
@@ -48,6 +48,7 @@ def pod(image: str) -> Json:
             "automountServiceAccountToken": False,
             "securityContext": {
                 "runAsNonRoot": True,
+                "supplementalGroups": [65532],  # a volume is its group's
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [
