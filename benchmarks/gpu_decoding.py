@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,8 @@ def captured(
 
     def rewind() -> None:
         place.fill_(size.prompt_tokens)
-        for layer in cache.layers:
+        layers: list[Any] = cache.layers  # all are static
+        for layer in layers:
             layer.cumulative_length.fill_(size.prompt_tokens)
 
     stream = torch.cuda.Stream()

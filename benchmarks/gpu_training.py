@@ -33,7 +33,8 @@ PEAK_FLOPS = 989e12
 
 def num_weights(lm: LlamaForCausalLM) -> int:
     """Return the weights that every token is multiplied with: all but the embedding."""
-    return sum(p.numel() for p in lm.parameters()) - lm.get_input_embeddings().weight.numel()
+    embedding = lm.get_input_embeddings().parameters()
+    return sum(p.numel() for p in lm.parameters()) - sum(p.numel() for p in embedding)
 
 
 def flops(lm: LlamaForCausalLM, lengths: Sequence[int], passes: int) -> float:
