@@ -77,7 +77,7 @@ def start() -> str:
         prometheus=prometheus.url(urlsplit(kubernetes.server()[0]).hostname or ""),
         namespace=NAMESPACE,
         volume=volume,
-        manifest=(EXAMPLE / "cluster.yaml").relative_to(REPOSITORY),
+        manifest=(EXAMPLE / "rlhfrun-cluster.yaml").relative_to(REPOSITORY),
     )
 
 
