@@ -22,6 +22,19 @@ Annotations = dict[str, str]
 Image = Annotated[str, Field(max_length=512, pattern=r"^\S*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+RESOURCES: Kubernetes = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"memory": "512Mi"},
+}
+
+NOBODY: Kubernetes = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""The user of the operator's image: nobody in particular."""
+
 
 class PullPolicy(StrEnum):
     """When an image is pulled."""
@@ -104,9 +117,7 @@ class PodMonitors(ConfigModel):
 
 
 class Dashboards(ConfigModel):
-    """Grafana dashboards, as a ConfigMap that Grafana's sidecar finds by its label
-    grafana_dashboard.
-    """
+    """Grafana dashboards."""
 
     enabled: bool = False
     """Whether it is made."""
@@ -182,10 +193,7 @@ class Values(ConfigModel):
     env: tuple[Kubernetes, ...] = ()
     """Variables of the operator's container, as in a pod, such as those of a proxy."""
 
-    resources: Kubernetes = {
-        "requests": {"cpu": "50m", "memory": "128Mi"},
-        "limits": {"memory": "512Mi"},
-    }
+    resources: Kubernetes = Field(default=RESOURCES)
     """What the operator's container asks for and may use."""
 
     crds: CRDs = CRDs()
@@ -232,12 +240,7 @@ class Values(ConfigModel):
     priority_class_name: str = Field(default="", max_length=253)
     """Priority class of the operator's pods, such as system-cluster-critical in kube-system."""
 
-    pod_security_context: Kubernetes = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    pod_security_context: Kubernetes = Field(default=NOBODY)
     """Security context of the operator's pods. Where the cluster gives out user numbers, as
     OpenShift does, set runAsUser and runAsGroup to null.
     """

@@ -45,11 +45,25 @@ def schema() -> dict[str, Any]:
     # A pool's name is the key that it stands under.
     del pool["properties"]["name"]
     del pool["required"]
+    for node in _nodes(tree):
+        # A key that does not match is refused, and not left unchecked.
+        if "patternProperties" in node:
+            node["additionalProperties"] = False
     tree["properties"]["global"] = {
         "type": "object",
         "description": "Values of a chart that this one is a part of; nothing is read here.",
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **tree}
+
+
+def _nodes(node: object) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for child in node.values():
+            yield from _nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _nodes(child)
 
 
 def values_text() -> str:
@@ -77,14 +91,13 @@ def _comment(text: str) -> str:
 
 def _inline(value: object) -> str:
     """Return a value in one line of YAML."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, str):
         return json.dumps(value)
-    yaml = YAML(typ="safe", pure=True)
+    if isinstance(value, float):
+        return f"{value:g}"
+    yaml = YAML(typ="rt", pure=True)
     yaml.default_flow_style = True
     yaml.width = 10_000
-    yaml.sort_base_mapping_type_on_output = False
     output = StringIO()
     yaml.dump(value, output)
     return output.getvalue().removesuffix("...\n").strip()

@@ -59,6 +59,22 @@ NodeSelector = Annotated[dict[str, LabelValue], Field(max_length=32)]
 Tolerations = Annotated[tuple[Toleration, ...], Field(max_length=32)]
 
 
+class PodGroup(ConfigModel):
+    """The pods of a job as one: a gang scheduler gives nodes to all of them, or to none.
+
+    Which scheduler that is, is a setting of the training operator: without
+    `--gang-scheduler-name` it makes no groups.
+    """
+
+    queue: DNSLabel | None = None
+    """Volcano's queue. Default: Volcano's own, `default`."""
+
+    schedule_timeout_seconds: int | None = Field(default=None, ge=1, le=86_400)
+    """How long the coscheduling plugin keeps places for pods that lack others of their group, in
+    seconds. Default: the plugin's.
+    """
+
+
 class PodPlacement(ConfigModel):
     """What Preparation may have otherwise: it has one pod and no GPU."""
 
@@ -76,6 +92,9 @@ class PodPlacement(ConfigModel):
 
     queue_name: DNSLabel | None = None
     """Kueue's local queue. Default: the placement's."""
+
+    queue_priority_class_name: ObjectName | None = None
+    """Kueue's WorkloadPriorityClass. Default: the placement's."""
 
 
 class PhasePlacement(PodPlacement):
@@ -149,6 +168,16 @@ class Placement(ConfigModel):
     Default: none, jobs start at once. `rlhf run` ignores it.
     """
 
+    queue_priority_class_name: ObjectName | None = None
+    """Kueue's WorkloadPriorityClass: which job of a queue goes first and which gives way, whatever
+    the priority of pods. Default: by the priority class of the pods. `rlhf run` ignores it.
+    """
+
+    pod_group: PodGroup | None = None
+    """What a gang scheduler is told about the pods of each job. Default: nothing; the training
+    operator's groups are still of all pods. `rlhf run` ignores it.
+    """
+
     phases: PhasePlacements | None = None
     """Single phases placed otherwise; sizes apply from the next phase on.
 
@@ -170,6 +199,20 @@ class Placement(ConfigModel):
                 msg = (
                     f"{at}={place.processes}: more than gpusPerNode={place.gpus_per_node}; "
                     "use at most one process per GPU"
+                )
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def priority_in_a_queue(self) -> Self:
+        """Outside a queue nobody reads it."""
+        for phase in Phase:
+            place = placed(self, phase)
+            if place.queue_priority_class_name and not place.queue_name:
+                at = field_of(self, phase, "queue_priority_class_name")
+                msg = (
+                    f"{at}={place.queue_priority_class_name}: there is no queue to be first in; "
+                    "set queueName"
                 )
                 raise ValueError(msg)
         return self
@@ -201,6 +244,8 @@ class PlacedPhase:
     tolerations: tuple[Toleration, ...]
     priority_class_name: ShortText | None
     queue_name: str | None
+    queue_priority_class_name: str | None
+    pod_group: PodGroup | None
 
     @property
     def world_size(self) -> int:
@@ -230,6 +275,10 @@ def placed(placement: Placement, phase: Phase) -> PlacedPhase:
         tolerations=tolerations or (),
         priority_class_name=own.priority_class_name or placement.priority_class_name,
         queue_name=own.queue_name or placement.queue_name,
+        queue_priority_class_name=(
+            own.queue_priority_class_name or placement.queue_priority_class_name
+        ),
+        pod_group=placement.pod_group,
     )
 
 

@@ -19,6 +19,7 @@ from rlhf_operator.cluster.kinds import EVENTS, Json
 from rlhf_operator.cluster.pods import instant
 from rlhf_operator.decide import Trouble
 from rlhf_operator.errors import ClusterError
+from rlhf_operator.render.job import QUEUE_LABEL
 
 PATIENCE = timedelta(seconds=15)
 """How long a job may take to get its pods, or a request may fail, before people are told."""
@@ -127,5 +128,5 @@ def _refused(message: str) -> Trouble:
 
 
 def _queued(job: Json) -> Trouble:
-    queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name", "")
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL, "")
     return Trouble("Queued", f"PyTorchJob {job['metadata']['name']} waits in queue {queue}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun, placed
+from rlhf_operator.api.placement import PodGroup
 from rlhf_operator.render.labels import attempt_labels, attempt_metadata
 from rlhf_operator.render.names import job_name
 from rlhf_operator.render.overlay import Json, rendered
@@ -18,6 +19,7 @@ API_VERSION = "kubeflow.org/v1"
 KIND = "PyTorchJob"
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -51,6 +53,10 @@ def pytorch_job(
         metadata["labels"][QUEUE_LABEL] = place.queue_name
         # Kueue lets it start; the operator never touches `suspend` afterwards.
         policy["suspend"] = True
+        if place.queue_priority_class_name is not None:
+            metadata["labels"][QUEUE_PRIORITY_LABEL] = place.queue_priority_class_name
+    if place.pod_group is not None:
+        policy["schedulingPolicy"] = _scheduling(place, place.pod_group)
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -61,6 +67,18 @@ def pytorch_job(
             "pytorchReplicaSpecs": replicas,
         },
     }
+
+
+def _scheduling(place: PlacedPhase, group: PodGroup) -> Json:
+    """Return what the training operator writes into the PodGroup that it makes of a job."""
+    policy: Json = {"minAvailable": place.nodes}
+    if group.queue is not None:
+        policy["queue"] = group.queue
+    if place.priority_class_name is not None:
+        policy["priorityClass"] = place.priority_class_name
+    if group.schedule_timeout_seconds is not None:
+        policy["scheduleTimeoutSeconds"] = group.schedule_timeout_seconds
+    return policy
 
 
 def _placed(run: RLHFRun, key: AttemptKey) -> PlacedPhase:

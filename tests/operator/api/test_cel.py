@@ -92,6 +92,21 @@ BY_RULE = {
         rule_of("one_gpu_per_process"),
         "placement.phases.sft.processesPerNode=4: more than gpusPerNode=2",
     ),
+    "priority in no queue": Broken(
+        {"spec.placement.queuePriorityClassName": "high"},
+        rule_of("priority_in_a_queue"),
+        "placement.queuePriorityClassName=high: there is no queue",
+    ),
+    "priority of one phase in no queue": Broken(
+        {
+            "spec.placement.phases": {
+                "sft": {"queueName": "research", "queuePriorityClassName": "high"},
+                "ppo": {"queuePriorityClassName": "high"},
+            }
+        },
+        rule_of("priority_in_a_queue"),
+        "placement.phases.ppo.queuePriorityClassName=high: there is no queue",
+    ),
     "phase deadline": Broken(
         {"spec.runPolicy": {"activeDeadlineSeconds": 5, "phaseDeadlineSeconds": 6}},
         rule_of("phase_deadline_within_the_run_s"),

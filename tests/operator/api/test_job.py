@@ -26,6 +26,8 @@ SPECS: dict[str, Json] = {
         "placement": {
             "pool": "any",
             "queueName": "research",
+            "queuePriorityClassName": "interactive",
+            "podGroup": {"queue": "research", "scheduleTimeoutSeconds": 600},
             "nodeSelector": {"zone": "a"},
             "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
         },

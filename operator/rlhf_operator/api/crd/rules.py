@@ -94,6 +94,20 @@ def _one_gpu_per_process() -> Rule:
     )
 
 
+def _priority_in_a_queue() -> Rule:
+    """Return the rule that whoever has a priority among the queued has a queue."""
+    parts = []
+    for phase in ("preparation", *PHASES):
+        priority = _own("self", phase, "queuePriorityClassName")
+        queue = _own("self", phase, "queueName")
+        none = f"!{priority}.or(self.?queuePriorityClassName).hasValue()"
+        parts.append(f"({none} || {queue}.hasValue())")
+    return Rule(
+        f"self.?queueName.hasValue() || ({' && '.join(parts)})",
+        "queuePriorityClassName: there is no queue to be first in; set queueName",
+    )
+
+
 OWN_PATHS = ", ".join(f"'{path}'" for path in OWN_MOUNTS)
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -167,6 +181,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         )
     ],
     "one_gpu_per_process": [_one_gpu_per_process()],
+    "priority_in_a_queue": [_priority_in_a_queue()],
     "phase_deadline_within_the_run_s": [
         Rule(
             "!has(self.activeDeadlineSeconds) || !has(self.phaseDeadlineSeconds) || "

@@ -51,6 +51,14 @@ CASES = {
         "placement={gpusPerNode: 2, processesPerNode: 4}",
         "placement.processesPerNode=4: more than gpusPerNode=2",
     ),
+    "priority in no queue": (
+        "placement.queuePriorityClassName=interactive",
+        "placement.queuePriorityClassName=interactive: there is no queue to be first in; set queue",
+    ),
+    "priority of one phase in no queue": (
+        "placement.phases.ppo.queuePriorityClassName=interactive",
+        "placement.phases.ppo.queuePriorityClassName=interactive: there is no queue",
+    ),
     "batch over the ranks of one phase": (
         "placement.phases.rewardModel={gpusPerNode: 3}",
         "rewardModel.batchSize=64: does not divide over 3 processes (1 nodes x 3)",

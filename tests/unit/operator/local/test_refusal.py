@@ -14,6 +14,7 @@ CASES: dict[str, tuple[tuple[str, ...], str | None]] = {
             "spec.image=trainer:1",
             "spec.workspace.claimName=shared",
             "spec.placement.queueName=research",
+            "spec.placement.podGroup={queue: research}",
             "spec.podTemplate.labels={team: nlp}",
             "spec.runPolicy.ttlSecondsAfterFinished=60",
             "spec.monitoring.scrapeIntervalSeconds=5",

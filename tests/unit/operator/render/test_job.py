@@ -61,6 +61,17 @@ CASES: dict[str, tuple[Phase, tuple[str, ...]]] = {
         ),
     ),
     "sft-queued": (Phase.SFT, (*A100, "spec.placement.queueName=research")),
+    "sft-queued-gang": (
+        Phase.SFT,
+        (
+            *A100,
+            *TWO_NODES,
+            "spec.placement.queueName=research",
+            "spec.placement.queuePriorityClassName=interactive",
+            "spec.placement.priorityClassName=high",
+            "spec.placement.podGroup={queue: research, scheduleTimeoutSeconds: 600}",
+        ),
+    ),
     "sft-overlay": (
         Phase.SFT,
         (

@@ -1,0 +1,70 @@
+"""Alerts and scrapes before Prometheus' own tool: they parse, and fire when they must."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from charting import Helm
+from operating import CHART, ROOT
+from rlhf_harness.binaries import Tools
+from rlhf_harness.building import ensure_built
+from rlhf_harness.commands import run
+from rlhf_harness.errors import CommandError, UnavailableError
+
+RULES = CHART / "alerts.yaml"
+CASES = sorted((ROOT / "tests" / "alerts").glob("*.yaml"))
+
+Promtool = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Promtool:
+    """The promtool of the pinned Prometheus, built if need be."""
+    tools = Tools()
+    try:
+        ensure_built(tools, "prometheus")
+    except UnavailableError as unable:
+        pytest.skip(str(unable))
+    return lambda *arguments: run([tools.path("promtool"), *arguments])
+
+
+@pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_must_and_are_silent_otherwise(
+    promtool: Promtool, cases: Path
+) -> None:
+    promtool("test", "rules", str(cases))
+
+
+def test_alert_that_asks_for_something_else_fails_its_cases(
+    promtool: Promtool, tmp_path: Path
+) -> None:
+    text = RULES.read_text("utf-8")
+    broken = text.replace("expr: rlhf_kl_nats > rlhf_kl_limit_nats", "expr: rlhf_kl_nats > 100")
+    assert broken != text
+    (tmp_path / RULES.name).write_text(broken, encoding="utf-8")
+    (runs,) = (path for path in CASES if path.stem == "runs")
+    moved = runs.read_text("utf-8").replace("../../charts/rlhf-operator/", "")
+    (tmp_path / runs.name).write_text(moved, encoding="utf-8")
+    with pytest.raises(CommandError, match="RLHFKLOverLimit"):
+        promtool("test", "rules", str(tmp_path / runs.name))
+
+
+def test_rules_of_the_release_are_those_of_the_file_with_your_pages(
+    promtool: Promtool, helm: Helm, tmp_path: Path
+) -> None:
+    values = {"alerts": {"enabled": True, "runbooks": "https://pages.example/runbooks/"}}
+    (rule,) = (one for one in helm.template(values) if one["kind"] == "PrometheusRule")
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps(rule["spec"]), encoding="utf-8")
+    said = promtool("check", "rules", "--lint=all", "--lint-fatal", str(path))
+    assert f"SUCCESS: {RULES.read_text('utf-8').count('- alert:')} rules found" in said
+    links = {
+        one["annotations"]["runbook_url"] for g in rule["spec"]["groups"] for one in g["rules"]
+    }
+    assert {link.rpartition("/")[0] for link in links} == {"https://pages.example/runbooks"}
+
+
+def test_example_of_scrapes_is_a_configuration(promtool: Promtool) -> None:
+    path = ROOT / "examples" / "prometheus.yaml"
+    assert "SUCCESS" in promtool("check", "config", "--syntax-only", str(path))
