@@ -18,7 +18,7 @@ WORKSPACE ?= runs/movie-reviews$(if $(SEED),-seed-$(SEED))
 SOAK_RECORD := $(CURDIR)/runs/soak/record.jsonl
 TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 
-SOURCES := operator trainer examples tests benchmarks scripts
+SOURCES := operator trainer examples tests benchmarks images scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
 GENERATED := docs/reference crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
@@ -109,6 +109,10 @@ cluster: $(INSTALLED) ## Start a cluster with operator, Prometheus and data, to 
 cluster-down: $(INSTALLED) ## End it; nothing is left
 	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness down local
 
+.PHONY: images
+images: $(INSTALLED) ## Build the images of the operator and, for CPU, of the trainer; needs root
+	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness images
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
 	$(BIN)/ruff check $(SOURCES)
@@ -117,6 +121,7 @@ lint: $(INSTALLED) ## Check style, layers, spelling and shell scripts
 	$(BIN)/codespell $(FILES)
 	$(BIN)/python scripts/check_files.py $(FILES)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/hadolint images/*/Containerfile
 
 .PHONY: fmt
 fmt: $(INSTALLED) ## Format, and fix what can be fixed

@@ -22,7 +22,7 @@ GRAFANA_TIMES = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "6h"
 
 
 def example_metrics() -> OperatorMetrics:
-    """Return the metrics of an operator with one run, evaluated and stopped: no series is left out."""
+    """Return the metrics of an operator with a run that was evaluated and stopped: all there are."""
     run = Summary(
         namespace="default", name="run", phase="Stopped", stopped_by="Trainer", win_rate=0.5
     )
@@ -31,7 +31,7 @@ def example_metrics() -> OperatorMetrics:
 
 @cache
 def known_series() -> Mapping[str, frozenset[str]]:
-    """Return the labels of every series that trainer, operator and Prometheus have."""
+    """Return the labels of every series that there is."""
     known = {metric.series: frozenset(metric.labels) for metric in METRICS}
     for family in example_metrics().registry.collect():
         known |= {sample.name: frozenset(sample.labels) for sample in family.samples}

@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "operator"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rlhf_harness import Cluster
-from rlhf_harness.fixtures import cluster, control_plane, own_cluster
+from rlhf_harness.fixtures import cluster, control_plane, operator_image, own_cluster
 from rlhf_harness.helm import Release
 from rlhf_harness.prometheus import Prometheus
 from ruamel.yaml import YAML
 from story import Story, tell
 
-__all__ = ["cluster", "control_plane", "own_cluster"]
+__all__ = ["cluster", "control_plane", "operator_image", "own_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "examples"
@@ -30,12 +30,13 @@ def prometheus(cluster: Cluster) -> Prometheus:
 
 
 @pytest.fixture(scope="session")
-def release(cluster: Cluster, prometheus: Prometheus) -> Release:
-    """The chart, installed by helm: two replicas, which have their rights from it alone."""
+def release(cluster: Cluster, prometheus: Prometheus, operator_image: str) -> Release:
+    """The chart, installed by helm: two replicas of the image, with the rights that it gives."""
     assert not prometheus.query("rlhf_operator_leads")
     release = Release(cluster.kubernetes, cluster.tools)
     pools = {"cpu": {}, "real": {"gpusPerNode": 8}}
-    release.install({"image": cluster.image, "trainerImage": cluster.image, "pools": pools})
+    image = {"image": operator_image, "runtimeClassName": "runc"}
+    release.install({**image, "trainerImage": cluster.image, "pools": pools})
     return release
 
 

@@ -3,8 +3,9 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 
-from rlhf_harness import cluster, state, trial
+from rlhf_harness import built_images, cluster, state, trial
 from rlhf_harness.binaries import SETS, Tools
 from rlhf_harness.building import ensure_built
 from rlhf_harness.cluster import Cluster
@@ -23,6 +24,8 @@ def main() -> int:
             _up(arguments)
         elif arguments.command == "cluster":
             sys.stdout.write(trial.start())
+        elif arguments.command == "images":
+            _images(arguments.names)
         elif arguments.command == "down":
             _down(arguments.name, everything=arguments.all)
         else:
@@ -46,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("name", nargs="?", default="default")
     down.add_argument("--all", action="store_true", help="every cluster of this user")
     commands.add_parser("cluster", help="start one to try the project in, or bring it up to date")
+    images = commands.add_parser("images", help="build the project's images")
+    images.add_argument("names", nargs="*", default=built_images.NAMES, help="operator, trainer")
     commands.add_parser("status", help="list clusters and what of them runs")
     return parser
 
@@ -71,6 +76,17 @@ def _down(name: str, *, everything: bool) -> None:
             if current is None:
                 raise HarnessError(f"there is no cluster {name!r}", "see `status`")
             cluster.end(current)
+
+
+def _images(names: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(built_images.NAMES)):
+        raise HarnessError(
+            f"no image {', '.join(unknown)}", f"name {', '.join(built_images.NAMES)}"
+        )
+    recipes = [built_images.Recipe(name) for name in names]
+    for recipe in recipes:
+        built_images.build(recipe)
+    sys.stdout.write(built_images.summary(recipes))
 
 
 def _status() -> None:

@@ -32,13 +32,13 @@ def ensure_built(tools: Tools, *names: str) -> None:
         if held.is_built(name):
             continue
         held.cache.mkdir(parents=True, exist_ok=True)
-        with _locked(held.cache / "lock"):
+        with locked(held.cache / "lock"):
             if not held.is_built(name):
                 _build(held, name)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock; the kernel gives it back when this process ends, however it ends."""
     with path.open("a", encoding="utf-8") as lock:
         try:

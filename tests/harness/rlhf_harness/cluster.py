@@ -55,6 +55,7 @@ class Cluster:
         self.tools = Tools()
         self.nodes: list[node.Node] = []
         self._components: dict[str, Component] = {}
+        self._archives: list[Path] = []
         self._context: Context | None = None
 
     def __enter__(self) -> Self:
@@ -147,7 +148,7 @@ class Cluster:
             self._spawn(dns.coredns(self.context))
             self._spawn(proxy.kube_proxy(self.context))
         self._start(added.containerd())
-        added.import_images(node.archives(self.context))
+        added.import_images([*node.archives(self.context), *self._archives])
         self._start(added.kubelet())
         added.declare()
         if not self.nodes:
@@ -156,6 +157,17 @@ class Cluster:
         self.nodes.append(added)
         _logger.info("%s ready in %.0f s", added.name, time.monotonic() - began)
         return added
+
+    def import_image(self, archive: Path) -> None:
+        """Give an image to every node that is there, and to those that will be added.
+
+        Pods run it as it is with `runtimeClassName: runc`.
+        """
+        if archive in self._archives:
+            return
+        for one in self.nodes:
+            one.import_images([archive])
+        self._archives.append(archive)
 
     def add_kwok(self, count: int = 5) -> None:
         """Add nodes that are not there, on which KWOK plays pods."""
@@ -215,6 +227,7 @@ class Cluster:
         current.remove()
         self._components.clear()
         self.nodes.clear()
+        self._archives.clear()
         self._context = None
         _logger.info("cluster %s ended in %.1f s", self.options.name, time.monotonic() - began)
 

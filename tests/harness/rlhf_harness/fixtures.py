@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from rlhf_harness import existing
+from rlhf_harness import built_images, existing
 from rlhf_harness.cluster import Cluster
 from rlhf_harness.errors import UnavailableError
 from rlhf_harness.existing import ExistingCluster
@@ -60,6 +60,15 @@ def cluster(own_cluster: Cluster, request: pytest.FixtureRequest) -> Cluster:
         with _told(request.config):
             own_cluster.add_node()
     return own_cluster
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """The name of the operator's image, which every node has; pods need the runtime `runc`."""
+    with _told(request.config):
+        image = built_images.operator()
+        cluster.import_image(image.archive)
+    return image.name
 
 
 @contextmanager

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from operating import OperatorProcess
 from rlhf_harness import Cluster
+from rlhf_harness.fixtures import operator_image
 from runs import Run, manifest, merged
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "trainer"))
 
 from toy import make_run, training_config
+
+__all__ = ["operator_image"]
 
 HERE = Path(__file__).resolve().parent
 
