@@ -46,7 +46,7 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 
 .PHONY: test
 test: install ## Lint, type-check, verify, and run all tests
-	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator test-cluster
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Run the tests that need seconds
@@ -71,6 +71,10 @@ test-full: $(INSTALLED) ## Run every phase under all of ZeRO, LoRA, critic, rank
 .PHONY: test-operator
 test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of it with real pods
 	$(BIN)/python -m pytest tests/operator
+
+.PHONY: test-cluster
+test-cluster: $(INSTALLED) ## Install the chart, train the examples in pods, ask Prometheus about it
+	$(BIN)/python -m pytest tests/cluster
 
 .PHONY: test-crashes
 test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each single write of whole runs
