@@ -4,6 +4,7 @@ Tests read what was seen. Runs that wait for each other would leave cores idle.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from runs import Run, manifest, merged
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PPO_SECONDS = 600
+PPO_SECONDS = 900
 """Longest way to PPO, when the machine is busy with other work."""
 
 END_SECONDS = 900
@@ -97,13 +98,15 @@ def tell(
     until(lambda: bool(runs[MOVIE_REVIEWS].pods()), "the first pod")
     first_pod_seconds = time.time() - start
     _reach(runs[BREACH], "RewardModel")
-    kubernetes.kubectl("delete", "pod", f"{BREACH}-i1-reward-model-a1-master-0", "-n", namespace)
+    pod = f"{BREACH}-i1-reward-model-a1-master-0"
+    until(lambda: pod in [one["metadata"]["name"] for one in runs[BREACH].pods()], pod)
+    kubernetes.kubectl("delete", "pod", pod, "-n", namespace)
     _reach(runs[MOVIE_REVIEWS], "PPO")
     job = _job(runs[MOVIE_REVIEWS])
     leaders = _replace_leader(kubernetes, release)
     jobs = job, _job(runs[MOVIE_REVIEWS])
     for run in runs.values():
-        run.wait("Finished", seconds=END_SECONDS)
+        _end(run)
     # What ended last has been read once more.
     end = time.time() + 2
     until(lambda: time.time() > end, "a last scrape")
@@ -124,16 +127,27 @@ def _apply(
 
 
 def _reach(run: Run, phase: str) -> None:
-    def told() -> str:
-        return f"{phase} of {run.name}; it is {run.status}"
+    state = ""
 
-    until(lambda: _runs_or_ended(run, phase), told, timeout_seconds=PPO_SECONDS, every_seconds=0.3)
-    assert run.phase(phase).get("state") == "Running", told()
+    def decided() -> bool:
+        nonlocal state
+        status = run.status
+        states = {one["phase"]: one.get("state", "") for one in status.get("phases", [])}
+        state = states.get(phase, "")
+        return state == "Running" or "outcome" in status
+
+    _wait(decided, f"{phase} of {run.name}", PPO_SECONDS)
+    assert state == "Running", run.status
 
 
-def _runs_or_ended(run: Run, phase: str) -> bool:
-    status = run.status
-    return "outcome" in status or run.phase(phase).get("state") == "Running"
+def _end(run: Run) -> None:
+    _wait(lambda: "outcome" in run.status, f"the end of {run.name}", END_SECONDS)
+    run.wait("Finished")
+
+
+def _wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait without haste: each question starts a kubectl, and the runs need the cores."""
+    until(condition, what, timeout_seconds=seconds, every_seconds=2)
 
 
 def _job(run: Run) -> str:
