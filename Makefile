@@ -46,7 +46,7 @@ run: install ## Align a small policy on real human ratings, on this machine [SEE
 
 .PHONY: test
 test: install ## Lint, type-check, verify, and run all tests
-	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator
+	@MAKE='$(MAKE)' scripts/test.sh lint type verify test-unit test-local test-trainer test-operator test-cluster
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## Run the tests that need seconds
@@ -79,6 +79,10 @@ test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of
 	@# What a cluster leaves behind can be told only while no other is there.
 	$(BIN)/python -m pytest tests/operator/harness
 	$(BIN)/python -m pytest $(TWO_FILES) --ignore=tests/operator/harness tests/operator
+
+.PHONY: test-cluster
+test-cluster: $(INSTALLED) ## Install the chart, train the examples in pods, ask Prometheus about it
+	$(BIN)/python -m pytest tests/cluster
 
 .PHONY: test-crashes
 test-crashes: $(INSTALLED) ## Let the operator die, and a leader freeze, at each single write of whole runs

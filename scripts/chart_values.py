@@ -237,6 +237,9 @@ class Values(ConfigModel):
     affinity: Kubernetes = Field(default_factory=dict)
     """Affinity of the operator's pods; they are spread over nodes anyway."""
 
+    runtime_class_name: str = Field(default="", max_length=253)
+    """Runtime class of the operator's pods, such as gvisor. Empty: that of the nodes."""
+
     priority_class_name: str = Field(default="", max_length=253)
     """Priority class of the operator's pods, such as system-cluster-critical in kube-system."""
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from queries import example_metrics
 from rlhf_operator.api import Pool, RunStatus
 from rlhf_operator.api.outcome import RunOutcome
 from rlhf_operator.api.spec import RLHFRunSpec
-from rlhf_operator.metrics import OperatorMetrics
 from rlhf_trainer.contract import METRICS, Outcome
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -205,8 +205,7 @@ def metrics_page() -> str:
 
 def operator_metrics() -> Iterator[tuple[str, ...]]:
     """Yield a row for each of the operator's metrics, as an operator with one run exports it."""
-    metrics = OperatorMetrics(lambda: [("Pending", "")], lambda: 0, lambda: True)
-    for family in metrics.registry.collect():
+    for family in example_metrics().registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         labels = [name for name in family.samples[0].labels if name != "le"]
         yield (

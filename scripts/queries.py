@@ -9,7 +9,7 @@ from functools import cache
 
 import promql_parser as promql
 
-from rlhf_operator.metrics import OperatorMetrics
+from rlhf_operator.metrics import OperatorMetrics, Summary
 from rlhf_trainer.contract import METRICS
 
 TARGET_LABELS = frozenset(
@@ -21,12 +21,19 @@ GRAFANA_TIMES = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "6h"
 """What Grafana puts in before Prometheus sees a query."""
 
 
+def example_metrics() -> OperatorMetrics:
+    """Return the metrics of an operator with a run evaluated and stopped, so that all are there."""
+    run = Summary(
+        namespace="default", name="run", phase="Stopped", stopped_by="Trainer", win_rate=0.5
+    )
+    return OperatorMetrics(lambda: [run], lambda: 0, lambda: True)
+
+
 @cache
 def known_series() -> Mapping[str, frozenset[str]]:
-    """Return the labels of every series that trainer, operator and Prometheus have."""
+    """Return the labels of every series that there is."""
     known = {metric.series: frozenset(metric.labels) for metric in METRICS}
-    operator = OperatorMetrics(lambda: [("Pending", "")], lambda: 0, lambda: True)
-    for family in operator.registry.collect():
+    for family in example_metrics().registry.collect():
         known |= {sample.name: frozenset(sample.labels) for sample in family.samples}
     return {name: labels | TARGET_LABELS for name, labels in (known | {"up": frozenset()}).items()}
 
@@ -34,7 +41,7 @@ def known_series() -> Mapping[str, frozenset[str]]:
 def problems(query: str) -> Iterator[str]:
     """Yield what is wrong with a query: nothing, if all is well."""
     try:
-        tree = promql.parse(_as_prometheus_sees(query))
+        tree = promql.parse(as_sent(query))
     except ValueError as error:
         yield f"{query}: cannot be parsed: {error}"
         return
@@ -47,9 +54,10 @@ def problems(query: str) -> Iterator[str]:
         yield f"{query}: groups by {label!r}, which none of its series has"
 
 
-def _as_prometheus_sees(query: str) -> str:
-    for name, time in GRAFANA_TIMES.items():
-        query = query.replace(name, time)
+def as_sent(query: str, choices: Mapping[str, str] | None = None) -> str:
+    """Return a query as Grafana sends it, with what is chosen put in for its variables."""
+    for name, value in {**GRAFANA_TIMES, **(choices or {})}.items():
+        query = query.replace(name, value)
     return query
 
 

@@ -160,7 +160,7 @@ class Operator:
     def _summaries(self) -> Iterator[Summary]:
         for key in list(self._cache.runs.keys()):
             status = (self._cache.run(key) or {}).get("status") or {}
-            yield str(status.get("phase", "Pending")), str(status.get("outcome", ""))
+            yield Summary.of(key.namespace, key.name, status)
 
 
 def take_signals(stop: asyncio.Event) -> None:

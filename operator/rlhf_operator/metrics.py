@@ -1,7 +1,9 @@
 """The operator's own Prometheus metrics, `rlhf_operator_*`."""
 
 from collections import Counter as Count
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,8 +19,44 @@ PREFIX = "rlhf_operator_"
 _PASS_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _PHASE_BUCKETS = (10.0, 60.0, 300.0, 1800.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
 
-Summary = tuple[str, str]
-"""A run's printed phase and its outcome; the outcome is empty until it has ended."""
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What is told of a run that there is."""
+
+    namespace: str
+    name: str
+    phase: str
+    """As it is printed."""
+    outcome: str = ""
+    """Empty until it has ended."""
+    stopped_by: str = ""
+    """Who applied the rule on KL; empty if nobody had to."""
+    stopped_at_kl: float = 0.0
+    """KL at that stop, in nats."""
+    win_rate: float | None = None
+    """Of its newest evaluation; None before there is one."""
+
+    @classmethod
+    def of(cls, namespace: str, name: str, status: Mapping[str, Any]) -> Self:
+        """Return what a status says, as it is on the server."""
+        stop = status.get("stop") or {}
+        over = stop.get("reason") in KL_EXCEEDED
+        return cls(
+            namespace=namespace,
+            name=name,
+            phase=str(status.get("phase", "Pending")),
+            outcome=str(status.get("outcome", "")),
+            stopped_by=str(stop.get("by", "")) if over else "",
+            stopped_at_kl=float(stop.get("klNats") or 0) if over else 0.0,
+            win_rate=_win_rate(status.get("phases") or []),
+        )
+
+
+def _win_rate(phases: Iterable[Mapping[str, Any]]) -> float | None:
+    found = [phase.get("metrics") or {} for phase in phases]
+    rates = [float(metrics["winRate"]) for metrics in found if "winRate" in metrics]
+    return rates[-1] if rates else None
 
 
 class OperatorMetrics:
@@ -120,9 +158,28 @@ class _Live(Collector):
         runs = GaugeMetricFamily(
             f"{PREFIX}runs", "Runs, by printed phase and by outcome.", labels=["phase", "outcome"]
         )
-        for summary, count in sorted(Count(self._runs()).items()):
-            runs.add_metric(summary, count)
+        stopped = GaugeMetricFamily(
+            f"{PREFIX}stop_kl_nats",
+            "KL at which a run was stopped, by who applied the rule, until the run is deleted.",
+            labels=["run_namespace", "run_name", "by"],
+        )
+        # A trainer ends with its last numbers, before Prometheus reads them.
+        won = GaugeMetricFamily(
+            f"{PREFIX}win_rate",
+            "Win rate of a run in its newest evaluation, until the run is deleted.",
+            labels=["run_namespace", "run_name"],
+        )
+        found = list(self._runs())
+        for labels, count in sorted(Count((run.phase, run.outcome) for run in found).items()):
+            runs.add_metric(labels, count)
+        for run in found:
+            if run.stopped_by:
+                stopped.add_metric([run.namespace, run.name, run.stopped_by], run.stopped_at_kl)
+            if run.win_rate is not None:
+                won.add_metric([run.namespace, run.name], run.win_rate)
         yield runs
+        yield stopped
+        yield won
         yield GaugeMetricFamily(
             f"{PREFIX}queue_depth", "Runs that wait for a pass.", value=self._depth()
         )

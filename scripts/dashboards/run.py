@@ -17,6 +17,15 @@ TOKENS = "suffix: tokens"
 TOKENS_PER_SECOND = "suffix: tokens/s"
 SCORE = "suffix: score"
 
+THE_RUN = 'run_namespace="$namespace",run_name="$run"'
+"""The run in what the operator tells: the labels namespace and run are those of targets."""
+
+STOP_KL = f"rlhf_operator_stop_kl_nats{{{THE_RUN}}}"
+"""What the operator tells of a stop for as long as there is the run.
+
+A stop ends the trainer soon after: its counter and its last KL may never be read.
+"""
+
 
 def plain(series: str, *, legend: str = WHO, **labels: str) -> Query:
     """Return the query of a series of the run as it is exported."""
@@ -80,6 +89,7 @@ LEARNING = (
             plain("rlhf_kl_nats", legend=f"KL {WHO}"),
             plain("rlhf_kl_limit_nats", legend=f"limit {WHO}"),
             plain("rlhf_kl_target_nats", legend=f"target {WHO}"),
+            Query(f"max by (by) ({STOP_KL})", "stopped by {{by}} at"),
         ),
         minimum=0,
     ),
@@ -144,9 +154,13 @@ TRAINING = (
     ),
     Panel(
         "Win rate",
-        "Against the SFT policy, by the judge; ties count half.",
+        "Against the SFT policy, by the judge; ties count half. The evaluation's is told by the "
+        "operator, since the trainer ends with it.",
         units.PercentUnit,
-        (plain("rlhf_win_rate"),),
+        (
+            Query(f"max(rlhf_operator_win_rate{{{THE_RUN}}})", "evaluation"),
+            plain("rlhf_win_rate", legend=f"on the way {WHO}"),
+        ),
         minimum=0,
         maximum=1,
     ),
@@ -234,9 +248,8 @@ MACHINE = (
 
 ROWS = {"State": STATE, "What it learns": LEARNING, "Training": TRAINING, "Machine": MACHINE}
 
-# A stop ends the process soon after: its counter may be scraped once or never, so that KL above the
-# limit is marked too.
-STOPS = f'rlhf_guard_breaches_total{{{CHOSEN},action="Stop"}} > 0'
+# The first minute is the moment that is marked.
+STOPS = f"max by (by) ({STOP_KL}) unless max by (by) ({STOP_KL} offset 1m)"
 OVER = f"rlhf_kl_nats{{{CHOSEN}}} > rlhf_kl_limit_nats{{{CHOSEN}}}"
 BREACHES = f'rlhf_guard_breaches_total{{{CHOSEN},action!="Stop"}}'
 # increase() does not see a series whose first sample is 1.
@@ -260,7 +273,7 @@ def run_dashboard() -> dashboard.Dashboard:
     ):
         made.with_variable(variable)
     for annotation in (
-        mark("Stopped by the guard", STOPS, "{{signal}}", colour="red"),
+        mark("Stopped on KL", STOPS, "by {{by}}", colour="red"),
         mark("KL above the limit", OVER, "attempt {{attempt}}", colour="orange"),
         mark("Breach", OTHER, "{{signal}}: {{action}}", colour="yellow"),
     ):

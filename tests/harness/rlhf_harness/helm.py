@@ -14,7 +14,6 @@ from rlhf_harness.host_runtime import REPOSITORY
 from rlhf_harness.kubernetes import Kubernetes
 
 CHART = REPOSITORY / "charts" / "rlhf-operator"
-CRD = REPOSITORY / "crds" / "rlhf.dev_rlhfruns.yaml"
 
 _TIMEOUT_SECONDS = 180
 """Longest wait for the operator's pods."""
@@ -32,7 +31,6 @@ class Release:
     def install(self, values: Mapping[str, Any], *, files: Sequence[Path] = ()) -> None:
         """Install it, or upgrade it to these values; returns when its pods are ready."""
         ensure_built(self.tools, "helm")
-        self.kubernetes.apply(CRD)
         self.kubernetes.namespace(self.namespace)
         own = self.kubernetes.scratch / f"{self.name}-values.json"
         own.write_text(json.dumps(values), encoding="utf-8")

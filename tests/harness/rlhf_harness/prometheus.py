@@ -101,8 +101,9 @@ class Prometheus:
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> Any:
         body = urllib.parse.urlencode(parameters).encode() if parameters else None
+        address = f"{self.url}/api/v1/{path}"
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{path}", body, timeout=30) as answer:  # noqa: S310 - our own
+            with urllib.request.urlopen(address, body, timeout=30) as answer:  # noqa: S310 - ours
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refused:
             told = refused.read().decode(errors="replace")

@@ -78,7 +78,7 @@ class Sandbox:
 
     def command(self, argv: list[str]) -> list[str]:
         """Run `argv` inside."""
-        return ["nsenter", "--target", str(self._first), *_NAMESPACES, "--", *argv]
+        return inside(self._state, argv)
 
     def add_address(self, address: str) -> None:
         """Give the sandbox one more address on the pods' network, for one more node."""
@@ -108,14 +108,23 @@ class Sandbox:
 
     @property
     def _first(self) -> int:
-        """The first process of the namespaces, by its number outside."""
-        found = child_of(self._state.sandbox.pid) if self._state.sandbox else None
-        if found is None:
-            raise HarnessError(f"cluster {self._state.name!r} does not run")
-        return found
+        return _first(self._state)
 
     def _inside(self, *arguments: str) -> None:
         run(["nsenter", "--target", str(self._first), "--net", "ip", *arguments])
+
+
+def inside(state: State, argv: list[str]) -> list[str]:
+    """The command that runs `argv` in a sandbox, whoever started it."""
+    return ["nsenter", "--target", str(_first(state)), *_NAMESPACES, "--", *argv]
+
+
+def _first(state: State) -> int:
+    """The first process of the namespaces, by its number outside."""
+    found = child_of(state.sandbox.pid) if state.sandbox else None
+    if found is None:
+        raise HarnessError(f"cluster {state.name!r} does not run")
+    return found
 
 
 def end(state: State) -> None:

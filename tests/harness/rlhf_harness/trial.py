@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rlhf_harness import prometheus, state
+from rlhf_harness import built_images, prometheus, sandbox, state
 from rlhf_harness.binaries import Tools
 from rlhf_harness.cluster import Cluster
-from rlhf_harness.errors import HarnessError
+from rlhf_harness.commands import run
+from rlhf_harness.errors import HarnessError, UnavailableError
 from rlhf_harness.helm import Release
 from rlhf_harness.host_runtime import REPOSITORY
 from rlhf_harness.kubernetes import Kubernetes
@@ -28,6 +29,8 @@ NAMESPACE = "research"
 POOLS = REPOSITORY / "examples" / "pools.yaml"
 EXAMPLE = REPOSITORY / "examples" / "movie-reviews"
 
+_NODE = "node1"
+
 _LABELS = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
 """Of the node: runs in the pool a100-80gb are placed on it, and train on its processors."""
 
@@ -36,7 +39,8 @@ _POOLS = {"a100-80gb": {"extraResources": {"cpu": "1", "memory": "4Gi"}}}
 
 _SUMMARY = """
 The cluster runs: API server, scheduler, training operator, Prometheus, and {nodes}.
-Operator and trainer run this checkout by the runtime `host`: no image is built or pulled.
+{operator}
+The trainer runs this checkout by the runtime `host`, without its image of five gigabytes.
 
   export KUBECONFIG={kubeconfig}
   export PATH=$PATH:{programs}      # kubectl and helm
@@ -67,17 +71,19 @@ def start() -> str:
     kubernetes = Kubernetes(found.kubeconfig, tools.path("kubectl"), found.folder)
     volume = found.folder / "volumes" / NAMESPACE
     _fill(kubernetes, volume)
+    chosen, told = _operator(found, tools)
     _logger.info("installing the chart")
-    values = {"image": IMAGE, "trainerImage": IMAGE, "pools": _POOLS}
+    values = {**chosen, "trainerImage": IMAGE, "pools": _POOLS}
     Release(kubernetes, tools).install(values, files=[POOLS])
     return _SUMMARY.format(
         nodes="a node (8 GPUs are declared; none is there)",
+        operator=told,
         kubeconfig=found.kubeconfig,
         programs=tools.folder,
         prometheus=prometheus.url(urlsplit(kubernetes.server()[0]).hostname or ""),
         namespace=NAMESPACE,
         volume=volume,
-        manifest=(EXAMPLE / "cluster.yaml").relative_to(REPOSITORY),
+        manifest=(EXAMPLE / "rlhfrun-cluster.yaml").relative_to(REPOSITORY),
     )
 
 
@@ -90,6 +96,27 @@ def _start() -> None:
     except BaseException:
         started.down()
         raise
+
+
+def _operator(found: state.State, tools: Tools) -> tuple[dict[str, str], str]:
+    """Values of the chart for the operator's own image, or for this checkout; and what is so."""
+    try:
+        image = built_images.operator()
+    except UnavailableError as unable:
+        told = f"The operator runs this checkout by the runtime `host`; its image: {unable}."
+        return {"image": IMAGE}, told
+    ctr = [tools.path("ctr"), "--address", f"/run/{_NODE}/containerd.sock", "-n", "k8s.io"]
+    known = run(sandbox.inside(found, [*ctr, "images", "list", "-q"])).split()
+    if image.name not in known:
+        archive = str(image.archive)
+        run(
+            sandbox.inside(found, [*ctr, "images", "import", "--local", archive]),
+            timeout_seconds=600,
+        )
+    return (
+        {"image": image.name, "runtimeClassName": "runc"},
+        f"The operator runs from its image, {image.name}.",
+    )
 
 
 def _fill(kubernetes: Kubernetes, volume: Path) -> None:

@@ -85,7 +85,7 @@ def test_there_are_examples() -> None:
     assert {"kl-breach", "movie-reviews"} <= {example.parent.name for example in EXAMPLES}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_example_is_taken_as_it_is(api: Kubernetes, example: Path) -> None:
     command = ("apply", "--dry-run=server", "-n", NAMESPACE, "-f", str(example))
     assert "created (server dry run)" in api.kubectl(*command)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from operating import OperatorProcess
 from rlhf_harness import Cluster
 from rlhf_harness.fixtures import operator_image
-from ruamel.yaml import YAML
 from runs import Run, manifest, merged
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "trainer"))
@@ -22,8 +20,6 @@ from toy import make_run, training_config
 __all__ = ["operator_image"]
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
-LOADER = ROOT / "examples" / "loader.yaml"
 
 REAL = {"rlhf.test/real": "yes"}
 
@@ -90,46 +86,6 @@ def apply_real(
         base["placement"] = {"pool": "cpu"}
         real_node.kubernetes.apply(manifest(namespace, name, **merged(base, spec)))
         return Run(real_node.kubernetes, namespace, name)
-
-    return apply
-
-
-@pytest.fixture(scope="session")
-def examples(real_node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A namespace whose volume holds the data of the examples, copied as docs/cluster.md says."""
-    subprocess.run([sys.executable, "-m", "movie_reviews.build"], cwd=ROOT, check=True)
-    kubernetes, folder = real_node.kubernetes, tmp_path_factory.mktemp("examples")
-    kubernetes.namespace("examples")
-    kubernetes.workspace("examples", folder)
-    loader = YAML(typ="safe", pure=True).load(LOADER.read_text(encoding="utf-8"))
-    loader["metadata"]["namespace"] = "examples"
-    loader["spec"]["containers"][0]["image"] = real_node.image
-    kubernetes.apply(loader)
-    there = ("-n", "examples")
-    kubernetes.kubectl("wait", *there, "--for=condition=Ready", "pod/loader", "--timeout=60s")
-    kubernetes.kubectl("exec", *there, "loader", "--", "mkdir", "-p", "/volume/data")
-    for name in ("base-model", "data"):
-        source = str(ROOT / "examples" / "movie-reviews" / name)
-        kubernetes.kubectl("cp", *there, source, f"loader:/volume/data/{name}")
-    kubernetes.kubectl("delete", *there, "pod/loader", "--grace-period=0", "--force")
-    return folder
-
-
-@pytest.fixture
-def apply_example(
-    real_node: Cluster, operator: OperatorProcess, examples: Path
-) -> Callable[..., Run]:
-    """Apply the manifest of an example as it stands, under another name, with `spec` merged in."""
-    assert operator.process is not None, "an earlier test left the operator stopped"
-    assert examples.exists()
-
-    def apply(example: str, name: str, **spec: Any) -> Run:
-        path = ROOT / "examples" / example / "rlhfrun.yaml"
-        base = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["spec"]
-        place = {"placement": {"pool": "cpu"}, "podTemplate": environment()}
-        changed = merged(merged(base, place), spec)
-        real_node.kubernetes.apply(manifest("examples", name, **changed))
-        return Run(real_node.kubernetes, "examples", name)
 
     return apply
 

@@ -1,15 +1,11 @@
-"""A policy that runs away from the SFT model is stopped, by the trainer or from outside."""
+"""A policy that runs away from the SFT model is stopped from outside, at the right step."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from operating import OperatorProcess
-from rlhf_harness import Cluster
-from rlhf_harness.waiting import until
-from runs import Run, merged
+from runs import Run
 
 NAMESPACE = "guarded"
 
@@ -30,21 +26,6 @@ BREACH: dict[str, Any] = {
         }
     },
 }
-
-REDUCED: dict[str, Any] = {
-    "sft": {"maximumSteps": 10},
-    "rewardModel": {"maximumSteps": 40, "minimumAccuracy": 0},
-    "monitoring": {"scrapeIntervalSeconds": 1},
-    "runPolicy": {"terminationGracePeriodSeconds": 30},
-}
-
-TOLD = re.compile(
-    r"KL was above the limit of 12 nats per response in 2 steps running, [\d.]+ at step \d+: "
-    r"training stops; raise ppo.kl.coefficient, lower ppo.learningRate, or allow more KL by "
-    r"guard.kl; PPO was at step \d+; the policy, certified at step \d+, is in "
-    r"watched-[0-9a-f]{8}/iteration-1/\S+ on claim workspace; to run it again, create another "
-    r"run; next: kubectl get events -n examples --for rlhfrun/watched"
-)
 
 REASONS = {"KLLimitExceeded", "KLCeilingExceeded"}
 
@@ -75,51 +56,6 @@ def kl_by_step(run: Run, root: Path) -> list[float]:
     records = [json.loads(line) for line in history.read_text("utf-8").splitlines()]
     found = {record["step"]: record["values"]["kl_nats"] for record in records}
     return [found[step] for step in range(len(found))]
-
-
-def stops(operator: OperatorProcess, by: str) -> float:
-    prefix = f'rlhf_operator_kl_stops_total{{by="{by}"}} '
-    lines = operator.page("/metrics").splitlines()
-    found = [line for line in lines if line.startswith(prefix)]
-    return float(found[0].removeprefix(prefix)) if found else 0.0
-
-
-def test_breach_is_stopped_by_the_trainer(
-    apply_example: Callable[..., Run], examples: Path, operator: OperatorProcess
-) -> None:
-    before = stops(operator, "Trainer")
-    run = apply_example("kl-breach", "breach", **merged(REDUCED, {"monitoring": None}))
-    check_stop(run, "Trainer", examples)
-    assert run.status["stop"]["limitNats"] == 12
-    assert stops(operator, "Trainer") == before + 1
-
-
-def test_breach_is_stopped_from_outside_by_intent_first_and_then_by_deletion(
-    apply_example: Callable[..., Run], examples: Path, operator: OperatorProcess, cluster: Cluster
-) -> None:
-    before, mark = stops(operator, "Operator"), cluster.audit.mark()
-    enforced = {"guard": {"kl": {"enforcedBy": ["Operator"]}}}
-    run = apply_example("kl-breach", "watched", **merged(REDUCED, enforced))
-    check_stop(run, "Operator", examples)
-    assert stops(operator, "Operator") == before + 1
-    assert TOLD.fullmatch(run.condition("Finished")["message"])
-    until(lambda: not any("ppo" in name for name in run.jobs()), "its job to be gone")
-    writes = [
-        one
-        for one in cluster.audit.since(mark, user=operator.user)
-        if one.writes and one.name.startswith("watched")
-    ]
-    intent = next(
-        index
-        for index, one in enumerate(writes)
-        if one.subresource == "status" and "stop" in one.body["status"]
-    )
-    deletion = next(
-        index
-        for index, one in enumerate(writes)
-        if one.verb == "delete" and one.name == "watched-i1-ppo-a1"
-    )
-    assert intent < deletion
 
 
 def test_watchdog_judges_every_step_however_rarely_it_looks(

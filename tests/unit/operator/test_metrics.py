@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rlhf_operator.api import PhaseState, PhaseStatus, RunOutcome, RunStatus, StoppedBy, StopStatus
-from rlhf_operator.metrics import OperatorMetrics
+from rlhf_operator.metrics import OperatorMetrics, Summary
 from rlhf_trainer.contract import Phase
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -80,3 +80,37 @@ def test_count_stop_on_kl_is_counted_by_who_applied_it(
     metrics.count(RunStatus(), RunStatus(stop=stop))
     assert value("kl_stops_total", by="Operator") == stops
     assert value("kl_stops_total", by="Trainer") == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        pytest.param("KLCeilingExceeded", 22.5, id="ceiling"),
+        pytest.param("EntropyBelowFloor", None, id="other-signal"),
+    ],
+)
+def test_stop_on_kl_is_told_for_as_long_as_the_run_is_there(
+    reason: str, told: float | None
+) -> None:
+    stop = {"reason": reason, "by": "Trainer", "klNats": 22.5}
+    status = {"phase": "Stopped", "outcome": "Stopped", "stop": stop}
+    runs = [Summary.of("research", "breach", status), Summary.of("research", "new", {})]
+    registry = OperatorMetrics(lambda: runs, lambda: 0, lambda: True).registry
+    labels = {"run_namespace": "research", "run_name": "breach", "by": "Trainer"}
+    assert registry.get_sample_value("rlhf_operator_stop_kl_nats", labels) == told
+    for phase, outcome in (("Stopped", "Stopped"), ("Pending", "")):
+        counted = {"phase": phase, "outcome": outcome}
+        assert registry.get_sample_value("rlhf_operator_runs", counted) == 1
+
+
+def test_win_rate_is_that_of_the_newest_evaluation() -> None:
+    phases = [
+        {"iteration": 1, "phase": "Evaluation", "metrics": {"winRate": 0.25}},
+        {"iteration": 2, "phase": "PPO", "metrics": {"klNats": 4.0}},
+        {"iteration": 2, "phase": "Evaluation", "metrics": {"winRate": 0.75}},
+    ]
+    runs = [Summary.of("research", "wins", {"phases": phases}), Summary.of("research", "new", {})]
+    registry = OperatorMetrics(lambda: runs, lambda: 0, lambda: True).registry
+    [family] = [one for one in registry.collect() if one.name == "rlhf_operator_win_rate"]
+    labels = {"run_namespace": "research", "run_name": "wins"}
+    assert [(one.labels, one.value) for one in family.samples] == [(labels, 0.75)]

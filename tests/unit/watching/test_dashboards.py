@@ -50,7 +50,7 @@ WANTED = {
 def queries(board: dict[str, Any]) -> Iterator[str]:
     for panel in board["panels"]:
         yield from (target["expr"] for target in panel.get("targets", []))
-    yield from (mark["expr"] for mark in board["annotations"]["list"])
+    yield from (mark["target"]["expr"] for mark in board["annotations"]["list"])
 
 
 @pytest.mark.parametrize("name", BOARDS)
