@@ -19,6 +19,18 @@ Kubernetes = dict[str, Any]
 
 Labels = dict[str, LabelValue]
 Annotations = dict[str, str]
+Namespaces = Annotated[tuple[DNSLabel, ...], Field(json_schema_extra={"uniqueItems": True})]
+
+CHARTS_LABELS = (
+    *(f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "managed-by")),
+    "helm.sh/chart",
+)
+"""Labels of the chart's own, some of which selectors go by."""
+
+FurtherLabels = Annotated[
+    Labels,
+    Field(json_schema_extra={"propertyNames": {"not": {"enum": [*CHARTS_LABELS]}}}),
+]
 Image = Annotated[str, Field(max_length=512, pattern=r"^\S*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -70,7 +82,7 @@ class ServiceAccount(ConfigModel):
 class TrainersPolicy(ConfigModel):
     """The network of trainers' pods."""
 
-    namespaces: tuple[DNSLabel, ...] = ()
+    namespaces: Namespaces = ()
     """Namespaces of runs in which a NetworkPolicy keeps everybody else away from trainers, but for
     their metrics. Pods on the node's network are not held by it.
     """
@@ -162,7 +174,7 @@ class Values(ConfigModel):
     the service account default of its namespace.
     """
 
-    namespaces: tuple[DNSLabel, ...] = ()
+    namespaces: Namespaces = ()
     """Namespaces in which runs are looked after, by Roles. Empty: the whole cluster, by a
     ClusterRole.
     """
@@ -191,7 +203,9 @@ class Values(ConfigModel):
     """Port of metrics and probes."""
 
     env: tuple[Kubernetes, ...] = ()
-    """Variables of the operator's container, as in a pod, such as those of a proxy."""
+    """Variables of the operator's container, as in a pod. A proxy in them leads calls to the API
+    server astray unless NO_PROXY names it.
+    """
 
     resources: Kubernetes = Field(default=RESOURCES)
     """What the operator's container asks for and may use."""
@@ -219,10 +233,10 @@ class Values(ConfigModel):
     alerts: Alerts = Alerts()
     """Alerts, as a PrometheusRule of the Prometheus operator."""
 
-    common_labels: Labels = Field(default_factory=dict)
+    common_labels: FurtherLabels = Field(default_factory=dict)
     """Further labels of everything that the chart makes."""
 
-    pod_labels: Labels = Field(default_factory=dict)
+    pod_labels: FurtherLabels = Field(default_factory=dict)
     """Further labels of the operator's pods."""
 
     pod_annotations: Annotations = Field(default_factory=dict)

@@ -16,8 +16,8 @@ from rlhf_operator.settings import Settings
 
 Json = dict[str, Any]
 
-SCHEMAS = "1.36"
-"""Kubernetes' version, whose schemas the package brings."""
+SCHEMAS = ("1.29", "1.36")
+"""Of Kubernetes: the oldest that Chart.yaml takes, and the one that the harness runs."""
 
 POOLS = YAML(typ="safe", pure=True).load((ROOT / "examples" / "pools.yaml").read_text("utf-8"))
 MONITORING = ("PodMonitor", "PrometheusRule")
@@ -114,7 +114,8 @@ def test_manifests_meet_the_schemas_of_kubernetes(
     manifests = rendered(name)
     for manifest in manifests:
         if manifest["kind"] not in MONITORING:
-            kubernetes_validate.validate(manifest, SCHEMAS, strict=True)
+            for version in SCHEMAS:
+                kubernetes_validate.validate(manifest, version, strict=True)
     identities = [
         (m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests
     ]
@@ -252,6 +253,15 @@ def test_trainers_go_nowhere_else_where_no_egress_is_named(
         ({"imagePullPolicy": "Sometimes"}, "at '/imagePullPolicy'"),
         ({"podMonitors": {"interval": "often"}}, "at '/podMonitors/interval'"),
         ({"networkPolicy": {"apiServerPorts": []}}, "at '/networkPolicy/apiServerPorts'"),
+        ({"namespaces": ["a", "a"]}, "at '/namespaces'"),
+        (
+            {"commonLabels": {"app.kubernetes.io/name": "x"}},
+            "invalid propertyName 'app.kubernetes.io/name'",
+        ),
+        (
+            {"podLabels": {"app.kubernetes.io/instance": "x"}},
+            "invalid propertyName 'app.kubernetes.io/instance'",
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, Mapping) else "",
 )

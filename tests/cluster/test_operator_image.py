@@ -6,7 +6,7 @@ from typing import Any
 from rlhf_harness import Cluster
 from rlhf_harness.waiting import until
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "examples" / "movie-reviews" / "rlhfrun.yaml"
 
 INSIDE = """
@@ -33,7 +33,7 @@ def pod(image: str) -> Json:
         "capabilities": {"drop": ["ALL"]},
     }
     mounts = [
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the pod's
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's
         {"name": "workspace", "mountPath": "/volume", "readOnly": True},
         {"name": "manifest", "mountPath": "/etc/manifest", "readOnly": True},
     ]
@@ -66,10 +66,10 @@ def pod(image: str) -> Json:
 
 
 def test_image_runs_read_only_as_nobody_and_validates_the_example(
-    operator_image: str, real_node: Cluster, examples: Path
+    operator_image: str, cluster: Cluster, volume: Path
 ) -> None:
-    assert (examples / "data" / "data").exists()
-    kubernetes = real_node.kubernetes
+    assert (volume / "data" / "data").exists()
+    kubernetes = cluster.kubernetes
     manifest = {MANIFEST.name: MANIFEST.read_text(encoding="utf-8")}
     metadata = {"name": "manifest", "namespace": "examples"}
     kubernetes.apply(
@@ -85,6 +85,6 @@ def test_image_runs_read_only_as_nobody_and_validates_the_example(
     told = kubernetes.kubectl("logs", *there, "-c", "inside")
     assert phase() == "Succeeded", told
     assert told.splitlines()[:3] == ["65532", "read-only", "no torch"]
-    assert "/tmp/rlhfrun.yaml: valid; run movie-reviews" in told  # noqa: S108 -- the pod's
+    assert "/tmp/rlhfrun.yaml: valid; run movie-reviews" in told  # noqa: S108 - the pod's
     assert "Run RLHFRuns as PyTorchJobs." in kubernetes.kubectl("logs", *there, "-c", "help")
     kubernetes.kubectl("delete", "pod", *there, "--grace-period=0", "--force")
