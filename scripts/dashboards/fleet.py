@@ -6,7 +6,11 @@ from grafana_foundation_sdk.models import units
 from dashboards.panels import Panel, Query, add_rows, board, mark
 
 HOURS = "suffix: GPU h"
-PER_HOUR = "suffix: /h"
+
+
+def in_an_hour(counter: str, *, by: str) -> str:
+    """Return the query of what rare events there were: a rate of one event in minutes misleads."""
+    return f"sum by ({by}) (increase({counter}[1h]))"
 
 
 def quantile(share: float, series: str, *, by: str = "le") -> str:
@@ -26,15 +30,9 @@ RUNS = (
     ),
     Panel(
         "Runs that ended",
-        "Per hour, by outcome.",
-        PER_HOUR,
-        (
-            Query(
-                "sum by (outcome) (rate(rlhf_operator_runs_finished_total[$__rate_interval])) "
-                "* 3600",
-                "{{outcome}}",
-            ),
-        ),
+        "In the hour before, by outcome.",
+        units.Short,
+        (Query(in_an_hour("rlhf_operator_runs_finished_total", by="outcome"), "{{outcome}}"),),
         minimum=0,
     ),
     Panel(
@@ -58,28 +56,18 @@ RUNS = (
     ),
     Panel(
         "Stops on KL",
-        "Runs ended by the rule on KL, per hour, by who applied it. Stops by the operator mean "
-        "that a trainer's own guard did not act.",
-        PER_HOUR,
-        (
-            Query(
-                "sum by (by) (rate(rlhf_operator_kl_stops_total[$__rate_interval])) * 3600",
-                "{{by}}",
-            ),
-        ),
+        "Runs ended by the rule on KL in the hour before, by who applied it. Stops by the "
+        "operator mean that a trainer's own guard did not act.",
+        units.Short,
+        (Query(in_an_hour("rlhf_operator_kl_stops_total", by="by"), "{{by}}"),),
         minimum=0,
     ),
     Panel(
         "Retries",
-        "Attempts after the first of their phase, per hour. One phase that stands out is a bug or "
-        "bad data; all of them together are the machines.",
-        PER_HOUR,
-        (
-            Query(
-                "sum by (phase_name) (rate(rlhf_operator_retries_total[$__rate_interval])) * 3600",
-                "{{phase_name}}",
-            ),
-        ),
+        "Attempts after the first of their phase in the hour before. One phase that stands out "
+        "is a bug or bad data; all of them together are the machines.",
+        units.Short,
+        (Query(in_an_hour("rlhf_operator_retries_total", by="phase_name"), "{{phase_name}}"),),
         minimum=0,
     ),
     Panel(
