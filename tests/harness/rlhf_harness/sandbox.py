@@ -31,7 +31,7 @@ BRIDGE = "pods"
 _HARDWARE_ADDRESS = "02:00:00:00:00:01"
 
 _LINK_SECONDS = 180
-"""Longest end of a network: the kernel takes it down when it has time, one pod's after the other."""
+"""Longest end of a network: the kernel takes pods' down one by one, when it has time."""
 
 _NAMESPACES = ["--mount", "--net", "--pid"]
 
