@@ -29,6 +29,10 @@ _logger = logging.getLogger(__name__)
 
 BRIDGE = "pods"
 _HARDWARE_ADDRESS = "02:00:00:00:00:01"
+
+_LINK_SECONDS = 180
+"""Longest end of a network: the kernel takes pods' down one by one, when it has time."""
+
 _NAMESPACES = ["--mount", "--net", "--pid"]
 
 
@@ -135,7 +139,11 @@ def end(state: State) -> None:
         process.end(grace_seconds=0)
     if state.link:
         link = Path("/sys/class/net") / state.link
-        until(lambda: not link.exists(), f"network link {state.link} to be gone")
+        until(
+            lambda: not link.exists(),
+            f"network link {state.link} to be gone",
+            timeout_seconds=_LINK_SECONDS,
+        )
     for name in state.cgroups:
         cgroups.remove(name)
 
