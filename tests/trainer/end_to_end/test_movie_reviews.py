@@ -91,7 +91,7 @@ def require_moving_coefficient(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def true(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def true(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The example with the labels that people gave."""
     workspace = tmp_path_factory.mktemp("movie-reviews") / "true"
     run = rlhf_run(examples / MOVIE_REVIEWS, workspace, *REDUCED)
