@@ -75,10 +75,10 @@ export type Board = Plain<Omit<Dashboard, "annotations" | "panels" | "templating
 // @ts-expect-error
 export const misspeltOption: TimeSeriesPanel = { type: "timeseries", targets: [], options: { legends: {} } };
 // @ts-expect-error
-export const misspeltField: StatPanel = { type: "stat", targets: [], tittle: "Step" };
+export const misspeltField: StatPanel = { type: "stat", targets: [], titles: "Step" };
 // @ts-expect-error
 export const unknownChoice: TimeSeriesPanel = { type: "timeseries", targets: [], options: { legend: { displayMode: "wall" } } };
 // @ts-expect-error
 export const misspeltQuery: StatPanel = { type: "stat", targets: [{ refId: "A", expression: "up" }] };
 // @ts-expect-error
-export const misspeltBoard: Board = { schemaVersion: 41, annotations: { list: [] }, templating: { list: [] }, titel: "Run" };
+export const misspeltBoard: Board = { schemaVersion: 41, annotations: { list: [] }, templating: { list: [] }, titles: "Run" };
