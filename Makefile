@@ -24,7 +24,7 @@ SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/t
 GENERATED := docs/reference crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
 
 # Most tests hold one core, or wait; files share what they have trained, or their cluster.
-TWO_FILES := --numprocesses 2 --dist loadfile
+TWO_FILES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 

@@ -14,6 +14,7 @@ from rlhf_trainer.contract import Phase
 Json = dict[str, Any]
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+GUIDE = (EXAMPLES.parent / "docs" / "install.md").read_text("utf-8")
 
 
 def load(path: Path) -> list[Json]:
@@ -62,7 +63,8 @@ def asked(phase: Phase) -> Counter[str]:
 def test_jobs_name_the_queue_and_the_priority_of_the_example(phase: Phase) -> None:
     queue, labels = only("LocalQueue"), job_of(phase)["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
-    assert RUN.metadata.namespace == queue["metadata"]["namespace"]
+    applied = f"kubectl apply -n {queue['metadata']['namespace']} -f examples/kueue/rlhfrun.yaml"
+    assert applied in GUIDE
     assert only("WorkloadPriorityClass", labels["kueue.x-k8s.io/priority-class"])
     assert only("ClusterQueue", queue["spec"]["clusterQueue"])
 
