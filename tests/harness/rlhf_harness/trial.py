@@ -43,8 +43,8 @@ The cluster runs: API server, scheduler, training operator, Prometheus, and {nod
 The trainer runs this checkout by the runtime `host`, without its image of five gigabytes.
 
   export KUBECONFIG={kubeconfig}
-  export PATH=$PATH:{programs}      # kubectl and helm
-  Prometheus                {prometheus}
+  export PATH={programs}:$PATH      # kubectl and helm
+  Prometheus, API only      curl '{prometheus}/api/v1/query?query=rlhf_kl_nats'
   volume of `{namespace}`      {volume}
 
 next: kubectl apply -n {namespace} -f {manifest}
