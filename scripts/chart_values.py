@@ -196,7 +196,7 @@ class Values(ConfigModel):
     lease_seconds: float = Field(default=LEASE_SECONDS, ge=5, le=300)
     """How long the others wait for a process that has gone silent before one of them works."""
 
-    host: str = Field(default="0.0.0.0", pattern=r"^[0-9a-fA-F.:]+$")  # noqa: S104 -- probes come from outside
+    host: str = Field(default="0.0.0.0", pattern=r"^[0-9a-fA-F.:]+$")  # noqa: S104 - probes come from outside
     """Address on which metrics and probes are served; "::" where pods have IPv6 alone."""
 
     port: int = Field(default=DEFAULT_PORT, ge=1024, le=65535)

@@ -49,7 +49,7 @@ class Source:
 def ask(url: str, path: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the series that Prometheus answers with."""
     body = urllib.parse.urlencode(parameters).encode()
-    with urllib.request.urlopen(f"{url}/api/v1/{path}", body, timeout=60) as answer:  # noqa: S310 -- the user's own
+    with urllib.request.urlopen(f"{url}/api/v1/{path}", body, timeout=60) as answer:  # noqa: S310 - the user's own
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
 

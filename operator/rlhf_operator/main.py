@@ -42,7 +42,7 @@ STALLED_SECONDS = 120.0
 
 def now() -> datetime:
     """Return the current time, in UTC."""
-    return datetime.now(UTC)  # noqa: TID251 -- the clock that is passed in
+    return datetime.now(UTC)  # noqa: TID251 - the clock that is passed in
 
 
 class Operator:
@@ -123,7 +123,7 @@ class Operator:
 
     async def _keep_in_step(self) -> None:
         """List what there is, first to know anything at all, then now and then."""
-        while not await self._list():  # noqa: ASYNC110 -- nobody tells us when it answers
+        while not await self._list():  # noqa: ASYNC110 - nobody tells us when it answers
             await asyncio.sleep(LIST_RETRY_SECONDS)
         self._ready.set()
         logger.info("the cluster is known")
@@ -146,7 +146,7 @@ class Operator:
             self._queue.add(key)
         return True
 
-    def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 -- a callback
+    def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
         if not brought:
             self.metrics.scrapes_failed.inc()
         self._queue.add(target.run)
@@ -172,9 +172,9 @@ def take_signals(stop: asyncio.Event) -> None:
 async def log_in() -> None:
     """Take the pod's service account, or what KUBECONFIG names: asking for either warns in pods."""
     if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        credentials.load_incluster_config()  # type: ignore[no-untyped-call]
+        credentials.load_incluster_config()  # type: ignore[no-untyped-call] # it has no annotations
     else:
-        await credentials.load_config()  # type: ignore[no-untyped-call]
+        await credentials.load_config()  # type: ignore[no-untyped-call] # the same
 
 
 async def operate(settings: Settings) -> bool:

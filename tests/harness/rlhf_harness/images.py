@@ -51,7 +51,7 @@ def host(name: str, variables: Mapping[str, str], target: Path) -> None:
         for file, text in _ACCOUNTS.items():
             tar.addfile(_entry(file, 0o644, size=len(text)), io.BytesIO(text.encode()))
     env = [f"{key}={value}" for key, value in variables.items()]
-    config = {"Env": env, "User": "65532:65532", "WorkingDir": "/tmp"}  # noqa: S108  the pod's
+    config = {"Env": env, "User": "65532:65532", "WorkingDir": "/tmp"}  # noqa: S108 - the pod's
     _write(target, name, layer.getvalue(), config)
 
 
