@@ -38,16 +38,26 @@ TRAINS: dict[str, Any] = {
     "ppo": {"totalEpisodes": 256},
     "evaluation": {"promptCount": 64, "everySteps": 2},
     "placement": {"phases": {"ppo": {"nodes": 2}}},
+    # PPO may have ended when its job is looked at for the second time.
+    "runPolicy": {"keepJobs": "All"},
 }
 
 # The floor is above any entropy: a breach that only warns.
+# The trainer has two readings' time to end by itself, and three runs share the cores.
 BREACHES: dict[str, Any] = {
+    "monitoring": {"scrapeIntervalSeconds": 15},
     "sft": {"maximumSteps": 10},
     "rewardModel": {"maximumSteps": 40, "minimumAccuracy": 0},
     "guard": {"entropy": {"floorNatsPerToken": 20, "consecutiveSteps": 1}},
 }
 
-WATCHED = merged(BREACHES, {"guard": {"kl": {"enforcedBy": ["Operator"]}}})
+WATCHED = merged(
+    BREACHES,
+    {
+        "guard": {"kl": {"enforcedBy": ["Operator"]}},
+        "monitoring": {"scrapeIntervalSeconds": 1},
+    },
+)
 
 MOVIE_REVIEWS, BREACH, OUTSIDE = "movie-reviews", "kl-breach", "watched"
 
