@@ -44,7 +44,7 @@ class Case:
         """What it is, in words."""
         lengths = f"{SHORTEST_RESPONSE} to {self.response_tokens}" if self.ragged else "all"
         return (
-            f"{self.hidden} x {self.layers}, vocabulary {self.vocabulary:,}, {self.prompts} prompts,"
+            f"{self.hidden} x {self.layers}, vocabulary {self.vocabulary:,}, {self.prompts} prompts, "
             f" {lengths} {self.response_tokens if not self.ragged else ''} tokens, "
             f"{self.epochs} epochs{', LoRA' if self.lora else ''}"
         ).replace("  ", " ")
