@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from floor import Decoder, Rates
 from ppo_start import CASES, KL_COEFFICIENT, LEARNING_RATE, LORA, TOLD, Case, start_config
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 from stopwatch import Pace, Stopwatch, allocator_settings, peak_memory, summary
@@ -35,8 +36,13 @@ CLEAR_OF_EOS = 0.02
 class Timed(SilentTelemetry):
     """Telemetry of a phase that takes its steps when it is told to."""
 
-    def __init__(self, pace: Pace, response_tokens: int | None = None) -> None:
-        self._watch, self._pace = Stopwatch(), pace
+    def __init__(
+        self,
+        pace: Pace,
+        response_tokens: int | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._watch, self._pace, self._before = Stopwatch(), pace, before
         self._expected, self._sampled = response_tokens, 0.0
         self._began = False
 
@@ -45,6 +51,7 @@ class Timed(SilentTelemetry):
     def stage(self, name: str) -> Iterator[None]:
         if not self._began:
             self._began = True
+            self._before()
             self._end_unless(more=self._pace.ready())
         with self._watch.stage(name):
             yield
@@ -141,14 +148,20 @@ def alone(threads: int) -> Iterator[Any]:
         process_group.stop()
 
 
-def run_ppo(case: Case, start: Path, config: Config, pace: Pace, threads: int) -> None:
-    """Run the PPO phase until the pace has had enough."""
+def run_ppo(
+    case: Case, start: Path, config: Config, pace: Pace, *, threads: int, rates: bool
+) -> None:
+    """Run the PPO phase until the pace has had enough.
+
+    rates: measure what the machine can do, just before the first step and after the last.
+    """
     told = json.loads((start / TOLD).read_text(encoding="utf-8"))
     if Case(**told["case"]) != replace(case, lora=Case(**told["case"]).lora):
         msg = f"{start} was made for another case"
         raise ValueError(msg)
     prescribe_lengths(told["responseLengths"])
-    telemetry = Timed(pace, sum(told["responseLengths"]))
+    measured = rate_meter(case, pace) if rates else lambda: None
+    telemetry = Timed(pace, sum(told["responseLengths"]), measured)
     with alone(threads) as ranks, suppress(EnoughError):
         from ppo_workspace import context_of  # noqa: PLC0415 - DeepSpeed asks for a device at once
         from rlhf_trainer.contract import Phase  # noqa: PLC0415
@@ -157,6 +170,22 @@ def run_ppo(case: Case, start: Path, config: Config, pace: Pace, threads: int) -
         # Several may run from one start at a time, and none is to go on from another.
         context = context_of(start, Phase.PPO, config, telemetry, attempt=os.getpid())
         ppo.run(context, ranks)
+    measured()
+
+
+def rate_meter(case: Case, pace: Pace) -> Callable[[], None]:
+    """Return what measures the machine's rates in this process, now, and says the best so far."""
+    found: list[Rates] = []
+
+    def measure() -> None:
+        from rates import measure_rates  # noqa: PLC0415 - with torch, for seconds
+
+        model = Decoder(case.hidden, case.intermediate, case.layers, case.vocabulary)
+        found.append(measure_rates(model))
+        best = {name: max(vars(one)[name] for one in found) for name in vars(found[0])}
+        pace.say({"what": "rates", "rates": best})
+
+    return measure
 
 
 @contextmanager
@@ -180,6 +209,7 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="the first is not counted")
     parser.add_argument("--start", type=Path, help="folder of a start, made there if missing")
     parser.add_argument("--ppo", type=json.loads, default={}, help="JSON: fields of spec.ppo")
+    parser.add_argument("--rates", action="store_true", help="measure the machine's rates, too")
     parser.add_argument("--paced", action="store_true", help="step when a line on stdin says so")
     return parser.parse_args(argv)
 
@@ -190,7 +220,9 @@ def main(argv: Sequence[str]) -> None:
     case, pace = CASES[arguments.case], Pace(arguments.steps, paced=arguments.paced)
     with start_of(arguments.case, arguments.start) as start:
         config = ppo_config(case, arguments.critic, arguments.ppo)
-        run_ppo(case, start, config, pace, arguments.threads)
+        run_ppo(case, start, config, pace, threads=arguments.threads, rates=arguments.rates)
+    if not pace.done:
+        return
     told = summary(pace.done)
     wall = told["median"]["total"]["wall"]
     facts = {

@@ -73,13 +73,13 @@ class Pace:
     def ready(self) -> bool:
         """Say that all is set up, and wait for the first turn; return whether it came."""
         forget_peak_memory()
-        self._say({"what": READY})
+        self.say({"what": READY})
         return self._next()
 
     def finish(self, stages: Stages, facts: dict[str, Any]) -> bool:
         """Say what a step took, and wait for the next turn; return whether it came."""
         self.done.append(stages)
-        self._say({"what": STEP, "stages": stages, "peakBytes": peak_memory()} | facts)
+        self.say({"what": STEP, "stages": stages, "peakBytes": peak_memory()} | facts)
         return self._next()
 
     def _next(self) -> bool:
@@ -87,7 +87,8 @@ class Pace:
             return self._told.readline().strip() == STEP
         return len(self.done) < self._steps
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def say(self, message: dict[str, Any]) -> None:
+        """Tell whoever has started the process something."""
         print(MARK + json.dumps(message), flush=True)
 
 

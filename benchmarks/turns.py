@@ -12,11 +12,9 @@ from typing import IO, Any, Self
 
 from stopwatch import MARK, READY, STEP, Stages, summary
 
-ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "4294967296"} | {
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "134217728",
-}
-"""What every side runs under: large tensors are taken from memory that the process has already."""
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+"""What every side runs under: memory that a process has had stays with it. Fresh large tensors from
+the system cost a page fault for each 4 KiB."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""Our PPO beside TRL's, from the same start and in turns: `ppo_against_trl.py --case a b c d`.
+
+Prints what each step takes, and leaves one result for each case. TRL trains a critic of its own, as
+ours does with `Separate`; `SharedTrunk` is the algorithm of TRL 0.x and is compared with the same
+TRL in a table of its own.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from floor import Decoder, Rates, StepFloor, step_floor
+from ppo_ours import start_of
+from ppo_start import CASES, LORA, Case, prompts_of, response_lengths
+from recording import RESULTS, Cell, Conditions, Result, Section, Table, conditions, load, record
+from trl_release import WITH_PPO, Release
+from turns import ALLOCATOR, Measured, Side, environment, take_turns
+
+HERE = Path(__file__).parent
+TRL = "TRL"
+CRITICS = ("Separate", "SharedTrunk")
+STAGES = ("rollout", "reference", "value", "score", "update")
+GIB = 2**30
+
+Sides = dict[str, Measured]
+
+
+def measure(
+    case_name: str, threads: int, rounds: int, start: Path, trl: Release, ppo: str
+) -> Sides:
+    """Let TRL and both of ours step in turns."""
+    common = ("--case", case_name, "--threads", str(threads), "--start", str(start), "--paced")
+    sides = [Side(TRL, (str(HERE / "ppo_trl.py"), *common), environment(threads, trl.environment))]
+    for critic in CRITICS:
+        program = (str(HERE / "ppo_ours.py"), *common, "--critic", critic, "--rates", "--ppo", ppo)
+        sides.append(Side(critic, program, environment(threads)))
+    return take_turns(sides, rounds)
+
+
+def critic_table(critic: str, case: Case, found: dict[int, Sides]) -> Table:
+    """Return TRL beside one of our critics."""
+    rows: list[tuple[Cell, ...]] = []
+    for threads, sides in found.items():
+        for name, label in ((TRL, TRL), (critic, "ours")):
+            rows.append((threads, label, *_row(case, sides[name], sides[TRL])))
+    title = f"critic {critic}, CPU seconds of a step"
+    if critic != CRITICS[0]:
+        title += f"; TRL {WITH_PPO} has no shared trunk: it is the same as above"
+    columns = (
+        *("threads", "side", *STAGES, "rest", "all", "wall s", "samples/s", "peak GiB"),
+        *("times as fast (CPU)", "times as fast (wall)", "memory of TRL's"),
+    )
+    return Table(title, columns, tuple(rows))
+
+
+def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
+    stages = [side.median(stage) for stage in STAGES]
+    cpu, wall = side.median("total"), side.median("total", "wall")
+    return (
+        *(round(seconds, 3) for seconds in stages),
+        round(cpu - sum(stages), 3),
+        round(cpu, 3),
+        round(wall, 3),
+        round(case.prompts / wall, 2),
+        round(side.peak_bytes / GIB, 2),
+        round(trl.median("total") / cpu, 3),
+        round(trl.median("total", "wall") / wall, 3),
+        round(side.peak_bytes / trl.peak_bytes, 3),
+    )
+
+
+def floor_table(case: Case, found: dict[int, Sides]) -> Table:
+    """Return how far our stages are from the least they can take."""
+    rows: list[tuple[Cell, ...]] = []
+    for threads, sides in found.items():
+        for critic in CRITICS:
+            side = sides[critic]
+            rates = Rates(**side.facts["rates"])
+            least = floor_of(case, rates, separate_critic=critic == CRITICS[0])
+            for stage, floor, took in (
+                ("generation", least.generation, side.median("rollout")),
+                ("update", least.update, side.median("update")),
+                ("all", least.total, side.median("total")),
+            ):
+                rows.append(
+                    (
+                        threads,
+                        critic,
+                        stage,
+                        round(took, 3),
+                        round(floor, 3),
+                        round(took / floor, 2),
+                        round(rates.flops / 1e9, 1),
+                        round(rates.training_flops / 1e9, 1),
+                        round(rates.read_bytes / GIB, 1),
+                        round(rates.copied_bytes / GIB, 1),
+                    )
+                )
+    columns = (
+        *("threads", "critic", "stage", "CPU s", "floor s", "times the floor"),
+        *("forward GFLOP/s", "training GFLOP/s", "read GiB/s", "copy GiB/s"),
+    )
+    return Table("our distance to the floor", columns, tuple(rows))
+
+
+def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
+    """Return the least a step of a case can take at these rates."""
+    rank = int(LORA["rank"]) if case.lora else 0
+    model = Decoder(case.hidden, case.intermediate, case.layers, case.vocabulary, rank)
+    lengths = list(zip(map(len, prompts_of(case)), response_lengths(case), strict=True))
+    return step_floor(model, lengths, case.epochs, rates, separate_critic=separate_critic)
+
+
+def result_of(
+    case_name: str, label: str, found: dict[int, Sides], told: Conditions, rounds: int
+) -> Result:
+    """Return the result of one case."""
+    case = CASES[case_name]
+    suffix = f"-{label}" if label else ""
+    return Result(
+        name=f"ppo-{case_name}{suffix}",
+        section=Section.TRAINING,
+        title=f"PPO {case_name} against TRL {WITH_PPO}{f' ({label})' if label else ''}",
+        measured=(
+            f"A PPO step of {case.title}: the phase itself, DeepSpeed engines included, beside "
+            "TRL's trainer, from the same weights and prompts, with responses of the same lengths, "
+            "one minibatch to an epoch. Steps are taken in turns; a number is the median of "
+            f"{rounds} after a warm-up."
+        ),
+        command=f"python benchmarks/ppo_against_trl.py --case {case_name}",
+        tables=(
+            *(critic_table(critic, case, found) for critic in CRITICS),
+            floor_table(case, found),
+        ),
+        conditions=told,
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure cases one after the other; leave each one's result as soon as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "b", "c", "d"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--label", default="", help="added to the names of the results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--ppo", default="{}", help="JSON: fields of spec.ppo, for our side")
+    arguments = parser.parse_args(argv)
+    json.loads(arguments.ppo)
+    trl = Release(WITH_PPO)
+    trl.ensure_installed(print)
+    for name in arguments.case:
+        before = load()
+        found = {}
+        with tempfile.TemporaryDirectory(prefix="rlhf-bench-") as folder:
+            with start_of(name, Path(folder)) as start:
+                for threads in arguments.threads:
+                    print(f"PPO {name}, {threads} threads, load {load():g}", flush=True)
+                    found[threads] = measure(
+                        name, threads, arguments.rounds, start, trl, arguments.ppo
+                    )
+        told = conditions(before, versions={"trl": WITH_PPO}, settings=ALLOCATOR)
+        result = result_of(name, arguments.label, found, told, arguments.rounds)
+        print(f"left {record(result, arguments.results)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
