@@ -114,7 +114,7 @@ def make_start(case: Case, folder: Path) -> None:
     def sentence(tokens: int) -> str:
         return _text(rng.integers(FIRST_WORD, case.vocabulary, tokens).tolist())
 
-    for name, count in (("", 2 * case.prompts), ("held-out-", 2)):
+    for name, count in (("", case.prompts), ("held-out-", 2)):
         rows = range(count)
         lengths = rng.integers(SHORTEST_RESPONSE, 2 * case.response_tokens, (2, count))
         _write_rows(
@@ -132,8 +132,8 @@ def make_start(case: Case, folder: Path) -> None:
                 for row in rows
             ],
         )
-    prepare(folder)
     told = {"case": asdict(case), "prompts": prompts, "responseLengths": response_lengths(case)}
+    told |= prepare(folder)
     (folder / TOLD).write_text(json.dumps(told), encoding="utf-8")
 
 

@@ -77,8 +77,11 @@ def context_of(
     return context
 
 
-def prepare(start: Path) -> None:
-    """Run Preparation, and leave the result that the phases after it look for."""
+def prepare(start: Path) -> dict[str, list[dict[str, list[int]]]]:
+    """Run Preparation, and leave the result that the phases after it look for.
+
+    Returns its tokens as TRL takes them.
+    """
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or a library looks for an accelerator aloud
     from rlhf_trainer.phases import preparation  # noqa: PLC0415 - it is not needed to train
 
@@ -86,3 +89,18 @@ def prepare(start: Path) -> None:
     report = preparation.run(context)
     result = Result(phase=Phase.PREPARATION, outcome=Outcome.COMPLETED, message=report.message)
     context.paths.result.write_text(result.to_json(), encoding="utf-8")
+    prepared = context.prepared()
+    demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
+    return {
+        "demonstrations": [
+            {
+                "input_ids": item.tokens.tolist(),
+                "completion_mask": item.response_mask.astype(int).tolist(),
+            }
+            for item in map(demonstrations.__getitem__, range(len(demonstrations)))
+        ],
+        "comparisons": [
+            {"chosen_ids": pair.chosen.tolist(), "rejected_ids": pair.rejected.tolist()}
+            for pair in map(pairs.__getitem__, range(len(pairs)))
+        ],
+    }
