@@ -8,14 +8,24 @@ TRL in a table of its own.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from floor import Decoder, Rates, StepFloor, step_floor
 from ppo_ours import start_of
 from ppo_start import CASES, LORA, Case, prompts_of, response_lengths
-from recording import RESULTS, Cell, Conditions, Result, Section, Table, conditions, load, record
+from recording import (
+    RESULTS,
+    Cell,
+    Conditions,
+    Result,
+    Section,
+    Table,
+    conditions,
+    digits,
+    load,
+    record,
+)
 from trl_release import WITH_PPO, Release
 from turns import ALLOCATOR, Measured, Side, environment, take_turns
 
@@ -28,16 +38,15 @@ GIB = 2**30
 Sides = dict[str, Measured]
 
 
-def measure(
-    case_name: str, threads: int, rounds: int, start: Path, trl: Release, ppo: str
-) -> Sides:
-    """Let TRL and both of ours step in turns."""
-    common = ("--case", case_name, "--threads", str(threads), "--start", str(start), "--paced")
+def measure(name: str, start: Path, threads: int, trl: Release, asked: argparse.Namespace) -> Sides:
+    """Let TRL and ours step in turns."""
+    common = ("--case", name, "--threads", str(threads), "--start", str(start), "--paced")
     sides = [Side(TRL, (str(HERE / "ppo_trl.py"), *common), environment(threads, trl.environment))]
-    for critic in CRITICS:
-        program = (str(HERE / "ppo_ours.py"), *common, "--critic", critic, "--rates", "--ppo", ppo)
+    for critic in asked.critic:
+        ours = ("--critic", critic, "--rates", "--ppo", asked.ppo)
+        program = (str(HERE / "ppo_ours.py"), *common, *ours)
         sides.append(Side(critic, program, environment(threads)))
-    return take_turns(sides, rounds)
+    return take_turns(sides, asked.rounds)
 
 
 def critic_table(critic: str, case: Case, found: dict[int, Sides]) -> Table:
@@ -60,15 +69,15 @@ def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
     stages = [side.median(stage) for stage in STAGES]
     cpu, wall = side.median("total"), side.median("total", "wall")
     return (
-        *(round(seconds, 3) for seconds in stages),
-        round(cpu - sum(stages), 3),
-        round(cpu, 3),
-        round(wall, 3),
-        round(case.prompts / wall, 2),
-        round(side.peak_bytes / GIB, 2),
-        round(trl.median("total") / cpu, 3),
-        round(trl.median("total", "wall") / wall, 3),
-        round(side.peak_bytes / trl.peak_bytes, 3),
+        *(digits(seconds) for seconds in stages),
+        digits(cpu - sum(stages)),
+        digits(cpu),
+        digits(wall),
+        digits(case.prompts / wall),
+        digits(side.peak_bytes / GIB),
+        digits(trl.median("total") / cpu),
+        digits(trl.median("total", "wall") / wall),
+        digits(side.peak_bytes / trl.peak_bytes),
     )
 
 
@@ -76,8 +85,9 @@ def floor_table(case: Case, found: dict[int, Sides]) -> Table:
     """Return how far our stages are from the least they can take."""
     rows: list[tuple[Cell, ...]] = []
     for threads, sides in found.items():
-        for critic in CRITICS:
-            side = sides[critic]
+        for critic, side in sides.items():
+            if critic == TRL:
+                continue
             rates = Rates(**side.facts["rates"])
             least = floor_of(case, rates, separate_critic=critic == CRITICS[0])
             for stage, floor, took in (
@@ -90,13 +100,13 @@ def floor_table(case: Case, found: dict[int, Sides]) -> Table:
                         threads,
                         critic,
                         stage,
-                        round(took, 3),
-                        round(floor, 3),
-                        round(took / floor, 2),
-                        round(rates.flops / 1e9, 1),
-                        round(rates.training_flops / 1e9, 1),
-                        round(rates.read_bytes / GIB, 1),
-                        round(rates.copied_bytes / GIB, 1),
+                        digits(took),
+                        digits(floor),
+                        digits(took / floor),
+                        digits(rates.flops / 1e9),
+                        digits(rates.training_flops / 1e9),
+                        digits(rates.read_bytes / GIB),
+                        digits(rates.copied_bytes / GIB),
                     )
                 )
     columns = (
@@ -115,26 +125,28 @@ def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
 
 
 def result_of(
-    case_name: str, label: str, found: dict[int, Sides], told: Conditions, rounds: int
+    name: str, found: dict[int, Sides], told: Conditions, asked: argparse.Namespace
 ) -> Result:
     """Return the result of one case."""
-    case = CASES[case_name]
-    suffix = f"-{label}" if label else ""
+    case, label = CASES[name], asked.label
     return Result(
-        name=f"ppo-{case_name}{suffix}",
+        name=f"ppo-{name}{f'-{label}' if label else ''}",
         section=Section.TRAINING,
-        title=f"PPO {case_name} against TRL {WITH_PPO}{f' ({label})' if label else ''}",
+        title=f"PPO {name} against TRL {WITH_PPO}{f' ({label})' if label else ''}",
         measured=(
             f"A PPO step of {case.title}: the phase itself, DeepSpeed engines included, beside "
             "TRL's trainer, from the same weights and prompts, with responses of the same lengths, "
             "one minibatch to an epoch. Steps are taken in turns; a number is the median of "
-            f"{rounds} after a warm-up."
+            f"{asked.rounds} after a warm-up."
         ),
-        command=f"python benchmarks/ppo_against_trl.py --case {case_name}",
+        command=f"python benchmarks/ppo_against_trl.py --case {name}",
         tables=(
-            *(critic_table(critic, case, found) for critic in CRITICS),
+            *(critic_table(critic, case, found) for critic in asked.critic),
             floor_table(case, found),
         ),
+        notes=(f"Fields of spec.ppo that are not the default: `{asked.ppo}`.",)
+        if json.loads(asked.ppo)
+        else (),
         conditions=told,
     )
 
@@ -143,28 +155,24 @@ def main(argv: Sequence[str]) -> None:
     """Measure cases one after the other; leave each one's result as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "b", "c", "d"])
+    parser.add_argument("--critic", nargs="+", choices=CRITICS, default=CRITICS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="folder of the start of an only case")
     parser.add_argument("--label", default="", help="added to the names of the results")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--ppo", default="{}", help="JSON: fields of spec.ppo, for our side")
-    arguments = parser.parse_args(argv)
-    json.loads(arguments.ppo)
+    asked = parser.parse_args(argv)
     trl = Release(WITH_PPO)
     trl.ensure_installed(print)
-    for name in arguments.case:
-        before = load()
-        found = {}
-        with tempfile.TemporaryDirectory(prefix="rlhf-bench-") as folder:
-            with start_of(name, Path(folder)) as start:
-                for threads in arguments.threads:
-                    print(f"PPO {name}, {threads} threads, load {load():g}", flush=True)
-                    found[threads] = measure(
-                        name, threads, arguments.rounds, start, trl, arguments.ppo
-                    )
+    for name in asked.case:
+        before, found = load(), dict[int, Sides]()
+        with start_of(name, asked.start) as start:
+            for threads in asked.threads:
+                print(f"PPO {name}, threads: {threads}, load {load():g}", flush=True)
+                found[threads] = measure(name, start, threads, trl, asked)
         told = conditions(before, versions={"trl": WITH_PPO}, settings=ALLOCATOR)
-        result = result_of(name, arguments.label, found, told, arguments.rounds)
-        print(f"left {record(result, arguments.results)}", flush=True)
+        print(f"left {record(result_of(name, found, told, asked), asked.results)}", flush=True)
 
 
 if __name__ == "__main__":

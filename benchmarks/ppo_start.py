@@ -42,12 +42,13 @@ class Case:
     @property
     def title(self) -> str:
         """What it is, in words."""
-        lengths = f"{SHORTEST_RESPONSE} to {self.response_tokens}" if self.ragged else "all"
+        shortest = f"{SHORTEST_RESPONSE} to " if self.ragged else ""
         return (
-            f"{self.hidden} x {self.layers}, vocabulary {self.vocabulary:,}, {self.prompts} prompts, "
-            f" {lengths} {self.response_tokens if not self.ragged else ''} tokens, "
-            f"{self.epochs} epochs{', LoRA' if self.lora else ''}"
-        ).replace("  ", " ")
+            f"{self.hidden} x {self.layers} with a vocabulary of {self.vocabulary:,}"
+            f"{' and LoRA' if self.lora else ''}: {self.prompts} responses of "
+            f"{shortest}{self.response_tokens} tokens, "
+            f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        )
 
 
 CASES = {

@@ -135,7 +135,7 @@ def trainer_of(case: Case, start: Path, prompts: list[list[int]], timed: Timed) 
             total_episodes=1_000_000 * case.prompts,
             local_rollout_forward_batch_size=case.prompts,
             response_length=case.response_tokens,
-            stop_token="eos",
+            stop_token="eos",  # noqa: S106 - no secret
             temperature=1.0,
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",

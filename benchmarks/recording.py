@@ -123,6 +123,11 @@ def read_results(folder: Path = RESULTS) -> list[Result]:
     return sorted(found, key=lambda result: (sections.index(result.section), result.name))
 
 
+def digits(value: float) -> float:
+    """Return a measured number with four digits that count: more would only be noise."""
+    return float(f"{value:.4g}")
+
+
 def load() -> float:
     """Return how many processes ran or wanted to, on average of the last minute."""
     return round(os.getloadavg()[0], 2)
@@ -167,7 +172,7 @@ def revision() -> str:
     root = Path(__file__).resolve().parents[1]
     told = []
     for arguments in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain", "-uno"]):
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - all arguments are written here
             ["git", "-C", str(root), *arguments],  # noqa: S607 - whichever git is installed
             capture_output=True,
             text=True,

@@ -5,13 +5,24 @@
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from ppo_ours import start_of
 from ppo_start import CASES, Case
-from recording import RESULTS, Cell, Result, Section, Table, conditions, load, record
+from recording import (
+    RESULTS,
+    Cell,
+    Conditions,
+    Result,
+    Section,
+    Table,
+    conditions,
+    digits,
+    load,
+    record,
+)
 from supervised_ours import PHASES
 from trl_release import NEWEST, Release
 from turns import ALLOCATOR, Measured, Side, environment, take_turns
@@ -54,58 +65,63 @@ def rows_of(phase: str, case: Case, threads: int, sides: dict[str, Measured]) ->
                 case.prompts,
                 threads,
                 name,
-                round(cpu, 3),
-                round(wall, 3),
-                round(case.prompts / wall, 2),
-                round(side.peak_bytes / GIB, 2),
-                round(trl.median("total") / cpu, 3),
-                round(trl.median("total", "wall") / wall, 3),
-                round(side.peak_bytes / trl.peak_bytes, 3),
+                digits(cpu),
+                digits(wall),
+                digits(case.prompts / wall),
+                digits(side.peak_bytes / GIB),
+                digits(trl.median("total") / cpu),
+                digits(trl.median("total", "wall") / wall),
+                digits(side.peak_bytes / trl.peak_bytes),
             ]
         )
     return rows
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure both phases and leave the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "c"])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--label", default="", help="added to the name of the result")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args(argv)
-    trl = Release(NEWEST)
-    trl.ensure_installed(print)
-    before, rows = load(), list[list[Cell]]()
-    for name in arguments.case:
-        with tempfile.TemporaryDirectory(prefix="rlhf-bench-") as folder:
-            with start_of(name, Path(folder)) as start:
-                for phase in PHASES:
-                    for threads in arguments.threads:
-                        print(f"{phase} {name}, {threads} threads, load {load():g}", flush=True)
-                        sides = measure(phase, name, threads, arguments.rounds, start, trl)
-                        rows += rows_of(phase, CASES[name], threads, sides)
+def result_of(rows: list[list[Cell]], told: Conditions, asked: argparse.Namespace) -> Result:
+    """Return the result of all rows."""
+    label = f" ({asked.label})" if asked.label else ""
     columns = (
         *("phase", "model", "rows", "threads", "side", "CPU s", "wall s", "samples/s"),
         *("peak GiB", "times as fast (CPU)", "times as fast (wall)", "memory of TRL's"),
     )
-    suffix = f"-{arguments.label}" if arguments.label else ""
-    result = Result(
-        name=f"supervised{suffix}",
+    return Result(
+        name=f"supervised{f'-{asked.label}' if asked.label else ''}",
         section=Section.TRAINING,
-        title=f"SFT and reward model against TRL {NEWEST}{f' ({arguments.label})' if suffix else ''}",
+        title=f"SFT and reward model against TRL {NEWEST}{label}",
         measured=(
             "An update on all rows at once, ragged: demonstrations of 8 tokens and a completion of "
             "4 to 63, or comparisons of two such; the phase itself beside TRL's trainer, from the "
             "same weights and tokens. Steps are taken in turns; a number is the median of "
-            f"{arguments.rounds} after a warm-up. A comparison is one sample."
+            f"{asked.rounds} after a warm-up. A comparison is one sample."
         ),
         command="python benchmarks/supervised_against_trl.py",
         tables=(Table("a step", columns, tuple(map(tuple, rows))),),
-        conditions=conditions(before, versions={"trl": NEWEST}, settings=ALLOCATOR),
+        conditions=told,
     )
-    print(f"left {record(result, arguments.results)}", flush=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure both phases and leave the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--phase", nargs="+", choices=PHASES, default=PHASES)
+    parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "c"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="folder of the start of an only case")
+    parser.add_argument("--label", default="", help="added to the name of the result")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args(argv)
+    trl = Release(NEWEST)
+    trl.ensure_installed(print)
+    before, rows = load(), list[list[Cell]]()
+    for name in asked.case:
+        with start_of(name, asked.start) as start:
+            for phase, threads in product(asked.phase, asked.threads):
+                print(f"{phase} {name}, threads: {threads}, load {load():g}", flush=True)
+                sides = measure(phase, name, threads, asked.rounds, start, trl)
+                rows += rows_of(phase, CASES[name], threads, sides)
+    told = conditions(before, versions={"trl": NEWEST}, settings=ALLOCATOR)
+    print(f"left {record(result_of(rows, told, asked), asked.results)}", flush=True)
 
 
 if __name__ == "__main__":

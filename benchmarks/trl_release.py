@@ -62,7 +62,7 @@ class Release:
     def _install(self) -> None:
         partial = self.folder.with_name(f"{self.folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - all arguments are written here
             [
                 *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install"),
                 *("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"),

@@ -1,4 +1,4 @@
-"""Lets processes take steps in turns, so that what happens to the machine happens to all of them."""
+"""Lets processes take steps in turns, so that what the machine goes through, all go through."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, Self
 
@@ -47,7 +47,7 @@ class Process:
 
     def __init__(self, side: Side) -> None:
         self.side, self.measured = side, Measured()
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed on exit
         self._process = subprocess.Popen(  # noqa: S603 - our own programs
             [sys.executable, *side.program],
             env=dict(side.environment),
@@ -62,8 +62,10 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            with suppress(BrokenPipeError):
+                _pipe(pipe).close()
         self._process.wait()
-        self._log.close()
 
     def wait_until_ready(self) -> None:
         """Wait until the process has set everything up."""

@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from launching import Launching
 from peer import Peer
 from start import make_start, start_config
-from trl_release import NEWEST, WITH_PPO, ReleaseUnavailableError
 
 from rlhf_trainer.contract import Phase
+from trl_release import NEWEST, WITH_PPO, ReleaseUnavailableError
 
 
 @pytest.fixture(scope="session")
