@@ -13,7 +13,7 @@ from pathlib import Path
 
 from floor import Decoder, Rates, StepFloor, step_floor
 from ppo_ours import start_of
-from ppo_start import CASES, LORA, Case, prompts_of, response_lengths
+from ppo_start import CASES, LORA_RANK, Case, prompts_of, response_lengths
 from recording import (
     RESULTS,
     Cell,
@@ -118,7 +118,7 @@ def floor_table(case: Case, found: dict[int, Sides]) -> Table:
 
 def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
     """Return the least a step of a case can take at these rates."""
-    rank = int(LORA["rank"]) if case.lora else 0
+    rank = LORA_RANK if case.lora else 0
     model = Decoder(case.hidden, case.intermediate, case.layers, case.vocabulary, rank)
     lengths = list(zip(map(len, prompts_of(case)), response_lengths(case), strict=True))
     return step_floor(model, lengths, case.epochs, rates, separate_critic=separate_critic)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped] # it has none
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
     AutoModelForCausalLM,
@@ -28,7 +28,18 @@ from transformers.utils import logging as transformers_logging
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 from typing_extensions import override
 
-from ppo_start import CASES, EOS, FIRST_WORD, KL_COEFFICIENT, LEARNING_RATE, LORA, TOLD, Case
+from ppo_start import (
+    CASES,
+    EOS,
+    FIRST_WORD,
+    KL_COEFFICIENT,
+    LEARNING_RATE,
+    LORA_ALPHA,
+    LORA_RANK,
+    LORA_TARGETS,
+    TOLD,
+    Case,
+)
 from stopwatch import Pace, Stopwatch
 
 
@@ -109,9 +120,9 @@ def trainer_of(case: Case, start: Path, prompts: list[list[int]], timed: Timed) 
         value.score.weight.zero_()  # as our critic starts
     if case.lora:
         adapters = LoraConfig(
-            r=LORA["rank"],
-            lora_alpha=LORA["alpha"],
-            target_modules=LORA["targetModules"],
+            r=LORA_RANK,
+            lora_alpha=LORA_ALPHA,
+            target_modules=LORA_TARGETS,
             task_type="CAUSAL_LM",
         )
         # TRL adapts the policy only; ours adapts the critic, too.
