@@ -27,7 +27,7 @@ from recording import (
     record,
 )
 from trl_release import WITH_PPO, Release
-from turns import ALLOCATOR, Measured, Side, environment, take_turns
+from turns import ALLOCATOR, Measured, Side, environment, ours, take_turns
 
 HERE = Path(__file__).parent
 TRL = "TRL"
@@ -43,9 +43,9 @@ def measure(name: str, start: Path, threads: int, trl: Release, asked: argparse.
     common = ("--case", name, "--threads", str(threads), "--start", str(start), "--paced")
     sides = [Side(TRL, (str(HERE / "ppo_trl.py"), *common), environment(threads, trl.environment))]
     for critic in asked.critic:
-        ours = ("--critic", critic, "--rates", "--ppo", asked.ppo)
-        program = (str(HERE / "ppo_ours.py"), *common, *ours)
-        sides.append(Side(critic, program, environment(threads)))
+        settings = ("--critic", critic, "--rates", "--ppo", asked.ppo)
+        program = (str(HERE / "ppo_ours.py"), *common, *settings)
+        sides.append(Side(critic, program, ours(threads)))
     return take_turns(sides, asked.rounds)
 
 

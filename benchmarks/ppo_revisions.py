@@ -15,7 +15,7 @@ from ppo_against_trl import CRITICS, GIB, STAGES
 from ppo_ours import start_of
 from ppo_start import CASES
 from recording import RESULTS, Cell, Result, Section, Table, conditions, digits, load, record
-from turns import ALLOCATOR, Measured, Side, environment, take_turns
+from turns import ALLOCATOR, TREE, Measured, Side, ours, take_turns
 
 HERE = Path(__file__).parent
 BEFORE, AFTER = "before", "after"
@@ -36,10 +36,9 @@ def measure(
     sides = []
     for side, tree, ppo in (
         (BEFORE, asked.before, asked.ppo_before),
-        (AFTER, HERE.parent, asked.ppo_after),
+        (AFTER, TREE, asked.ppo_after),
     ):
-        variables = environment(threads) | {"PYTHONPATH": str(tree / "trainer")}
-        sides.append(Side(side, (*program, "--ppo", ppo), variables))
+        sides.append(Side(side, (*program, "--ppo", ppo), ours(threads, tree)))
     return take_turns(sides, asked.rounds)
 
 
