@@ -62,7 +62,10 @@ def critic_table(critic: str, case: Case, found: dict[int, Sides]) -> Table:
         *("threads", "side", *STAGES, "rest", "all", "wall s", "samples/s", "peak GiB"),
         *("times as fast (CPU)", "times as fast (wall)", "memory of TRL's"),
     )
-    return Table(title, columns, tuple(rows))
+    notes = (
+        "TRL's update has all that no other stage has: log-probabilities and advantages, too.",
+    )
+    return Table(title, columns, tuple(rows), notes)
 
 
 def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
@@ -70,7 +73,7 @@ def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
     cpu, wall = side.median("total"), side.median("total", "wall")
     return (
         *(digits(seconds) for seconds in stages),
-        digits(cpu - sum(stages)),
+        digits(max(0.0, cpu - sum(stages))),
         digits(cpu),
         digits(wall),
         digits(case.prompts / wall),
