@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from rlhf_trainer.models.batch import SequenceBatch
+from rlhf_trainer.models.last_layer import hidden_at
 from rlhf_trainer.models.log_probs import selected_log_probs
-from rlhf_trainer.models.packing import hidden_states
 
 
 class Policy(nn.Module):
@@ -36,8 +36,7 @@ class Policy(nn.Module):
 
         Arguments are those of a `SequenceBatch`. Values are read where the next token is predicted.
         """
-        hidden_BTH = hidden_states(self.lm.base_model, tokens_BT, positions_BT)
-        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, predict_N)
+        hidden_NH = hidden_at(self.lm.base_model, tokens_BT, predict_N, positions_BT)
         logp_N = selected_log_probs(
             hidden_NH, self.lm.get_output_embeddings(), target_N, temperature=self.temperature
         )
