@@ -73,6 +73,11 @@ class TrainingEngine:
         return module
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether a rank holds whole parameters only while they compute (ZeRO 3)."""
+        return self._stage >= SHARDED_PARAMETERS
+
+    @property
     def largest_learning_rate(self) -> float:
         """Largest learning rate of the first parameter group."""
         return self._learning_rates[0]
@@ -167,8 +172,7 @@ class TrainingEngine:
     def gathered(self) -> Iterator[nn.Module]:
         """Lend the module with whole parameters, for reading; all ranks enter together."""
         parameters = list(self.module.parameters())
-        sharded = self._stage >= SHARDED_PARAMETERS
-        with deepspeed.zero.GatheredParameters(parameters, enabled=sharded):
+        with deepspeed.zero.GatheredParameters(parameters, enabled=self.is_sharded):
             yield self.module
 
 

@@ -60,7 +60,7 @@ class _SelectedLogProbs(torch.autograd.Function):
 
     @staticmethod
     @override
-    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor, temperature: float) -> Tensor:  # noqa: ANN401 - torch's context is of no public type
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor, temperature: float) -> Tensor:
         dtype = logits_NV.dtype
         logits_NV = logits_NV.to(torch.promote_types(dtype, torch.float32))
         if temperature != 1:
@@ -77,7 +77,7 @@ class _SelectedLogProbs(torch.autograd.Function):
     @staticmethod
     @override
     @once_differentiable
-    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - torch's context is of no public type
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None, None]:
         probability_NV, target_N1 = ctx.saved_tensors
         gradient_N1 = gradient_N.unsqueeze(-1) / ctx.temperature
         gradient_NV = probability_NV.mul_(-gradient_N1).scatter_add_(-1, target_N1, gradient_N1)

@@ -135,7 +135,7 @@ def test_chunks_change_neither_log_probs_nor_gradients(monkeypatch: pytest.Monke
     hidden = torch.randn(11, 8, requires_grad=True)
     results = []
     for chunk in (1024, 4):
-        monkeypatch.setattr(log_probs_module, "CHUNK_TOKENS", chunk)
+        monkeypatch.setattr(log_probs_module, "CHUNK_BYTES", chunk * VOCABULARY * 4)
         logp = selected_log_probs(hidden, head, target, temperature=0.7)
         gradients = torch.autograd.grad((logp**2).sum(), [hidden, head.weight, head.bias])
         results.append([logp.detach(), *gradients])
