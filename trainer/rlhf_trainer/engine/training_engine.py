@@ -54,13 +54,13 @@ class TrainingEngine:
         self._engine, *_ = deepspeed.initialize(
             model=module,
             config=_deepspeed_config(optimizer, sharding, dtype, self._stage),
-            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes. Fused, it reads
-            # and writes weights and moments once: on CPU torch would do so operation by operation.
+            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes. On CPU torch
+            # would go over weights and moments once for each operation, unless asked not to.
             optimizer=torch.optim.AdamW(
                 adamw_groups,
                 betas=(optimizer.adam_beta1, optimizer.adam_beta2),
                 eps=optimizer.adam_epsilon,
-                fused=True,
+                fused=True if ranks.device.type == "cpu" else None,
             ),
             dist_init_required=False,
         )
