@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from rlhf_trainer.models.adapters import Role, active, has_adapter, parameters_of
 from rlhf_trainer.models.batch import SequenceBatch
+from rlhf_trainer.models.last_layer import hidden_at
 from rlhf_trainer.models.log_probs import selected_log_probs
-from rlhf_trainer.models.packing import hidden_states
 from rlhf_trainer.models.policy import new_value_head
 
 
@@ -55,8 +55,7 @@ class RoleModel(nn.Module):
 
         def hidden(role: Role) -> Tensor:
             with active(self.lm, role):
-                hidden_BTH = hidden_states(self.lm.base_model, tokens_BT, positions_BT)
-            return hidden_BTH.flatten(0, 1).index_select(0, position_N)
+                return hidden_at(self.lm.base_model, tokens_BT, position_N, positions_BT)
 
         match role:
             case Role.POLICY:

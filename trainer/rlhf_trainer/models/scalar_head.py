@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from rlhf_trainer.models.packing import hidden_states
+from rlhf_trainer.models.last_layer import hidden_at
 
 MEAN_KEY, STD_KEY = "rlhf_score_mean", "rlhf_score_std"
 
@@ -48,8 +48,8 @@ class ScalarHead(nn.Module):
 
         positions_BT: of a packed `SequenceBatch`.
         """
-        hidden_BTH = hidden_states(self.classifier.base_model, tokens_BT, positions_BT)
-        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, positions_N)
+        trunk = self.classifier.base_model
+        hidden_NH = hidden_at(trunk, tokens_BT, positions_N, positions_BT)
         if self.dropout:
             hidden_NH = functional.dropout(hidden_NH, self.dropout, self.training)
         numbers_N: Tensor = self.head(hidden_NH).squeeze(-1).float()
