@@ -21,7 +21,7 @@ TRL_CURVES := $(CURDIR)/runs/trl/curves.json
 SOURCES := operator trainer examples tests benchmarks images scripts
 FILES := $$(git ls-files --cached --others --exclude-standard)
 SHELL_SCRIPTS := .ci/run scripts/install.sh scripts/check_generated.sh scripts/test.sh
-GENERATED := docs/reference crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
+GENERATED := docs/reference docs/benchmarks.md crds $(addprefix charts/rlhf-operator/,dashboards definitions values.yaml values.schema.json)
 
 # Most tests hold one core, or wait; files share what they have trained, or their cluster.
 TWO_FILES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -149,6 +149,7 @@ generate: docs ## Write every generated file
 	$(BIN)/python scripts/generate_crds.py
 	$(BIN)/python scripts/generate_dashboards.py
 	$(BIN)/python scripts/generate_chart.py
+	$(BIN)/python scripts/generate_benchmarks.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code

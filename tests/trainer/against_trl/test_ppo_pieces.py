@@ -26,7 +26,7 @@ from rlhf_trainer.config.ppo import KLEstimator, PPOConfig
 from rlhf_trainer.models.batch import SequenceBatch, collate, response_mask
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.models.scalar_head import ScalarHead
-from rlhf_trainer.phases.ppo_update import learning_targets
+from rlhf_trainer.phases.ppo_targets import learning_targets
 from rlhf_trainer.rollout.experience import Experience, Sampled
 from rlhf_trainer.rollout.protocol import Response
 

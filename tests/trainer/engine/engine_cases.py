@@ -69,6 +69,27 @@ def run_stage(stage: int, ranks: process_group.Ranks) -> dict[str, object]:
     return {"norms": norms, "weights": weights}
 
 
+class Half(nn.Module):
+    """Two numbers, of which only one is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Parameter(torch.ones(1, 1))
+        self.unused = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self) -> torch.Tensor:
+        return self.used.sum()
+
+
+def run_half(ranks: process_group.Ranks) -> float:
+    """Return what an update makes of a parameter that gets no gradient."""
+    model = Half()
+    groups = [ParameterGroup(list(model.parameters()), LEARNING_RATE)]
+    engine = TrainingEngine(model, groups, OPTIMIZER, DeepSpeedConfig(), ranks)
+    engine.update([None], lambda _: engine() / ranks.world_size, learning_rate_factor=1.0)
+    return model.unused.item()
+
+
 def main() -> None:
     ranks = process_group.start(Device.CPU)
     results = {stage: run_stage(stage, ranks) for stage in (0, 2, 3)}
@@ -76,6 +97,7 @@ def main() -> None:
         "sums": ranks.sums([1.0, float(ranks.rank)]),
         "any": [ranks.any(ranks.rank == 0), ranks.any(flag=False)],
         "gathered": ranks.gather(f"rank {ranks.rank}"),
+        "unused": run_half(ranks),
     }
     if ranks.is_main:
         print("RESULT", json.dumps({"stages": results, "shared": shared}))  # noqa: T201

@@ -85,6 +85,12 @@ def test_ranks_share_sums_flags_and_objects(world: tuple[int, dict[str, Any]]) -
     assert results["shared"]["gathered"] == [f"rank {rank}" for rank in range(size)]
 
 
+def test_a_parameter_without_gradient_decays_whatever_the_number_of_ranks(
+    world: tuple[int, dict[str, Any]],
+) -> None:
+    assert world[1]["shared"]["unused"] == pytest.approx(1 - 0.05 * 0.1)
+
+
 def test_the_private_hook_that_avoids_a_compilation_still_exists() -> None:
     assert callable(sys.modules["deepspeed.comm.torch"].build_shm_op)
     assert deepspeed.__version__ == "0.19.8"

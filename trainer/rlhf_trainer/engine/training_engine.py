@@ -45,6 +45,7 @@ class TrainingEngine:
         ranks: Ranks,
     ) -> None:
         self._ranks = ranks
+        self._maximum_gradient_norm = optimizer.maximum_gradient_norm
         adamw_groups = [part for group in groups for part in _decay_groups(group, optimizer)]
         self._learning_rates = [float(part["lr"]) for part in adamw_groups]
         dtype = next(module.parameters()).dtype
@@ -53,11 +54,13 @@ class TrainingEngine:
         self._engine, *_ = deepspeed.initialize(
             model=module,
             config=_deepspeed_config(optimizer, sharding, dtype, self._stage),
-            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes.
+            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes. On CPU torch
+            # would go over weights and moments once for each operation, unless asked not to.
             optimizer=torch.optim.AdamW(
                 adamw_groups,
                 betas=(optimizer.adam_beta1, optimizer.adam_beta2),
                 eps=optimizer.adam_epsilon,
+                fused=True if ranks.device.type == "cpu" else None,
             ),
             dist_init_required=False,
         )
@@ -68,6 +71,11 @@ class TrainingEngine:
         """The trained module; under ZeRO 3 its parameters are shards outside `gathered`."""
         module: nn.Module = self._engine.module
         return module
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a rank holds whole parameters only while they compute (ZeRO 3)."""
+        return self._stage >= SHARDED_PARAMETERS
 
     @property
     def largest_learning_rate(self) -> float:
@@ -127,17 +135,25 @@ class TrainingEngine:
                 loss = loss_of(micro_batch) * self._ranks.world_size
                 with self._local_gradients(is_last=index == len(micro_batches) - 1):
                     self._engine.backward(loss)
-        norm = self._plain_gradient_norm()
+        norm = 0.0 if self._stage else self._clip_plain_gradients()
         self._engine.step()
         engine_norm = self._engine.get_global_grad_norm()
         return float(engine_norm if engine_norm is not None else norm)
 
-    def _plain_gradient_norm(self) -> float:
-        """Return the gradients' norm where DeepSpeed keeps none: in float32 without ZeRO."""
-        if self._stage:
-            return 0.0
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+    def _clip_plain_gradients(self) -> float:
+        """Scale whole gradients down to the largest norm allowed; return the norm before.
+
+        DeepSpeed without ZeRO would do it too, but keeps no norm, and writes gradients that are
+        small enough.
+        """
+        trained = [value for value in self.module.parameters() if value.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:  # as where ranks reduce: AdamW must not skip it
+                parameter.grad = torch.zeros_like(parameter)
+        norm = torch.nn.utils.get_total_norm([v.grad for v in trained if v.grad is not None])
+        if norm > self._maximum_gradient_norm:
+            torch.nn.utils.clip_grads_with_norm_(trained, self._maximum_gradient_norm, norm)
+        return float(norm)
 
     def _one_reduction(self) -> AbstractContextManager[None]:
         """Under ZeRO 2 and 3, reduce gradients once, when the block ends."""
@@ -147,18 +163,16 @@ class TrainingEngine:
         return coalesce
 
     def _local_gradients(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Without ZeRO, leave the reduction to the last micro-batch."""
-        local: AbstractContextManager[None] = (
-            nullcontext() if self._stage or is_last else self._engine.no_sync()
-        )
+        """Without ZeRO, leave the reduction to the last micro-batch, or out if nobody shares it."""
+        reduced = self._stage or (is_last and self._ranks.world_size > 1)
+        local: AbstractContextManager[None] = nullcontext() if reduced else self._engine.no_sync()
         return local
 
     @contextmanager
     def gathered(self) -> Iterator[nn.Module]:
         """Lend the module with whole parameters, for reading; all ranks enter together."""
         parameters = list(self.module.parameters())
-        sharded = self._stage >= SHARDED_PARAMETERS
-        with deepspeed.zero.GatheredParameters(parameters, enabled=sharded):
+        with deepspeed.zero.GatheredParameters(parameters, enabled=self.is_sharded):
             yield self.module
 
 
@@ -178,7 +192,7 @@ def _deepspeed_config(
         # DeepSpeed wants a number; micro-batches are ours, all within one of its steps.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": optimizer.maximum_gradient_norm,
+        "gradient_clipping": optimizer.maximum_gradient_norm if stage else 0.0,
         "zero_optimization": {"stage": stage} | _offload(sharding),
         # The optimiser is torch's, whether its states are offloaded or not.
         "zero_force_ds_cpu_optimizer": False,

@@ -8,7 +8,7 @@ tokens of the batch, sequence by sequence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class SequenceBatch:
     target_N: Tensor
     """int64: the response tokens."""
     last_B: Tensor
-    """int64: flat position of each sequence's last token."""
+    """int64: flat position of each sequence's last token that is computed."""
     counts: tuple[int, ...]
     """Response tokens of each sequence; N in all."""
     positions_BT: Tensor | None = None
@@ -46,26 +46,33 @@ def collate(
     sequences: Sequence[NDArray[np.integer]],
     masks: Sequence[NDArray[np.bool_]],
     device: torch.device,
+    *,
+    whole: bool = True,
 ) -> SequenceBatch:
     """Return the batch of `sequences` whose response tokens `masks` marks.
 
     A first token is never a target: nothing predicts it. No sequences at all give a batch of one
     pad and no targets, so that a rank without work still takes part in collective operations.
+
+    whole: without it, last tokens are targets only and not computed, as they predict nothing.
     """
     if not sequences:
         sequences, masks = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
-    width = max(len(sequence) for sequence in sequences)
-    tokens = np.full((len(sequences), width), PAD_FILLER, np.int64)
-    for row, sequence in enumerate(sequences):
+    inputs = _inputs(sequences, whole=whole)
+    width = max(map(len, inputs))
+    tokens = np.full((len(inputs), width), PAD_FILLER, np.int64)
+    for row, sequence in enumerate(inputs):
         tokens[row, : len(sequence)] = sequence
-    starts = [row * width for row in range(len(sequences))]
-    return _batch(tokens, None, sequences, masks, starts, device)
+    spans = [(row * width, row * width + len(sequence)) for row, sequence in enumerate(inputs)]
+    return _batch(tokens, None, sequences, masks, spans, device)
 
 
 def pack(
     sequences: Sequence[NDArray[np.integer]],
     masks: Sequence[NDArray[np.bool_]],
     device: torch.device,
+    *,
+    whole: bool = True,
 ) -> SequenceBatch:
     """Return the batch that `collate` returns, as one row [1, sum of lengths] without padding.
 
@@ -73,11 +80,19 @@ def pack(
     """
     if not sequences:
         sequences, masks = [np.zeros(1, np.int64)], [np.zeros(1, np.bool_)]
-    lengths = [len(sequence) for sequence in sequences]
-    tokens = np.concatenate(sequences).astype(np.int64)[np.newaxis]
-    positions = np.concatenate([np.arange(length) for length in lengths])[np.newaxis]
-    starts = [0, *accumulate(lengths[:-1])]
-    return _batch(tokens, positions, sequences, masks, starts, device)
+    inputs = _inputs(sequences, whole=whole)
+    tokens = np.concatenate(inputs).astype(np.int64)[np.newaxis]
+    positions = np.concatenate([np.arange(len(sequence)) for sequence in inputs])[np.newaxis]
+    ends = list(accumulate(map(len, inputs)))
+    return _batch(tokens, positions, sequences, masks, list(pairwise([0, *ends])), device)
+
+
+def _inputs(
+    sequences: Sequence[NDArray[np.integer]], *, whole: bool
+) -> Sequence[NDArray[np.integer]]:
+    if whole:
+        return sequences
+    return [sequence[: max(1, len(sequence) - 1)] for sequence in sequences]
 
 
 def batched(
@@ -86,9 +101,10 @@ def batched(
     device: torch.device,
     *,
     packing: bool,
+    whole: bool = True,
 ) -> SequenceBatch:
-    """Return the sequences packed into one row, or padded."""
-    return (pack if packing else collate)(sequences, masks, device)
+    """Return the sequences packed into one row, or padded; see `collate` for `whole`."""
+    return (pack if packing else collate)(sequences, masks, device, whole=whole)
 
 
 def _batch(
@@ -96,16 +112,15 @@ def _batch(
     positions: NDArray[np.int64] | None,
     sequences: Sequence[NDArray[np.integer]],
     masks: Sequence[NDArray[np.bool_]],
-    starts: Sequence[int],
+    spans: Sequence[tuple[int, int]],
     device: torch.device,
 ) -> SequenceBatch:
-    """Return the batch of sequences that begin at the flat positions `starts` of `tokens`."""
-    predict, target, last, counts = [], [], [], []
-    for start, sequence, mask in zip(starts, sequences, masks, strict=True):
+    """Return the batch of sequences that have these spans of flat positions in `tokens`."""
+    predict, target, counts = [], [], []
+    for (start, _), sequence, mask in zip(spans, sequences, masks, strict=True):
         before = np.flatnonzero(mask[1:])
         predict.append(start + before)
         target.append(np.asarray(sequence[1:], np.int64)[before])
-        last.append(start + len(sequence) - 1)
         counts.append(len(before))
 
     def move(array: NDArray[np.int64]) -> Tensor:
@@ -115,7 +130,7 @@ def _batch(
         move(tokens),
         move(np.concatenate(predict).astype(np.int64)),
         move(np.concatenate(target)),
-        move(np.array(last, np.int64)),
+        move(np.array([end - 1 for _, end in spans], np.int64)),
         tuple(counts),
         None if positions is None else move(positions),
     )

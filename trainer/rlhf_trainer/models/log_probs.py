@@ -1,11 +1,21 @@
-"""Log-probabilities of chosen tokens, without the whole batch's logits [B, T, V]."""
+"""Log-probabilities of chosen tokens, without the whole batch's logits [B, T, V].
+
+Legend: N = tokens asked for, H = hidden size, V = vocabulary.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
 
-CHUNK_TOKENS = 1024
-"""Tokens whose logits exist at a time: 1024 x 32,000 float32 logits are 131 MB."""
+CHUNK_BYTES = 2**27
+"""Largest float32 logits at a time: of 1048 tokens at a vocabulary of 32,000."""
+
+LARGE_VOCABULARY = 2**17
+"""What a head is taken to have that does not say."""
 
 
 def selected_log_probs(
@@ -13,18 +23,18 @@ def selected_log_probs(
 ) -> Tensor:
     """Return log softmax(head(hidden) / temperature) at each target, in nats, float32 [N].
 
-    Only response positions come in, and in chunks; with gradient, a chunk's logits are recomputed
-    in the backward pass instead of kept.
+    Only response positions come in, and in chunks; with gradient, the probabilities of a single
+    chunk are kept for the backward pass, and those of several are computed again.
     """
 
     def chunk_log_probs(hidden: Tensor, target: Tensor) -> Tensor:
-        logits: Tensor = head(hidden).float() / temperature
-        chosen = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        return chosen - logits.logsumexp(-1)
+        logp: Tensor = _SelectedLogProbs.apply(head(hidden), target, temperature)
+        return logp
 
-    recompute = torch.is_grad_enabled() and len(target_N) > CHUNK_TOKENS
+    chunk_tokens = _chunk_tokens(head)
+    recompute = torch.is_grad_enabled() and len(target_N) > chunk_tokens
     chunks = zip(
-        torch.split(hidden_NH, CHUNK_TOKENS), torch.split(target_N, CHUNK_TOKENS), strict=True
+        torch.split(hidden_NH, chunk_tokens), torch.split(target_N, chunk_tokens), strict=True
     )
     return torch.cat(
         [
@@ -34,3 +44,41 @@ def selected_log_probs(
             for hidden, target in chunks
         ]
     )
+
+
+def _chunk_tokens(head: nn.Module) -> int:
+    vocabulary = getattr(head, "out_features", LARGE_VOCABULARY)
+    return max(1, CHUNK_BYTES // (torch.float32.itemsize * int(vocabulary)))
+
+
+class _SelectedLogProbs(torch.autograd.Function):
+    """log softmax(logits / temperature) at each target, [N], from logits [N, V].
+
+    Differentiated part by part it would write five more tensors of the logits' size. Here the
+    probabilities are the only one, and become the gradient in their own memory.
+    """
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor, temperature: float) -> Tensor:
+        dtype = logits_NV.dtype
+        logits_NV = logits_NV.to(torch.promote_types(dtype, torch.float32))
+        if temperature != 1:
+            logits_NV = logits_NV / temperature
+        target_N1 = target_N.unsqueeze(-1)
+        largest_N1, likeliest_N1 = logits_NV.max(-1, keepdim=True)
+        probability_NV = logits_NV.softmax(-1)
+        # The likeliest token's probability is at least 1 / V, so its logarithm is exact.
+        normaliser_N1 = largest_N1 - probability_NV.gather(-1, likeliest_N1).log()
+        ctx.temperature, ctx.dtype = temperature, dtype
+        ctx.save_for_backward(probability_NV, target_N1)
+        return (logits_NV.gather(-1, target_N1) - normaliser_N1).squeeze(-1)
+
+    @staticmethod
+    @override
+    @once_differentiable
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None, None]:
+        probability_NV, target_N1 = ctx.saved_tensors
+        gradient_N1 = gradient_N.unsqueeze(-1) / ctx.temperature
+        gradient_NV = probability_NV.mul_(-gradient_N1).scatter_add_(-1, target_N1, gradient_N1)
+        return gradient_NV.to(ctx.dtype), None, None

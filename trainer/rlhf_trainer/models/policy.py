@@ -29,20 +29,24 @@ class Policy(nn.Module):
         self,
         tokens_BT: Tensor,
         predict_N: Tensor,
-        target_N: Tensor,
+        target_N: Tensor | None,
         positions_BT: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return (logp_N,), or (logp_N, value_N) with a value head: float32, nats, score units.
 
-        Arguments are those of a `SequenceBatch`. Values are read where the next token is predicted.
+        Arguments are those of a `SequenceBatch`. Values are read where the next token is predicted;
+        without targets they are all that is returned.
         """
         hidden_NH = hidden_at(self.lm.base_model, tokens_BT, predict_N, positions_BT)
-        logp_N = selected_log_probs(
-            hidden_NH, self.lm.get_output_embeddings(), target_N, temperature=self.temperature
-        )
-        if self.value_head is None:
-            return (logp_N,)
-        return logp_N, self.value_head(hidden_NH).squeeze(-1).float()
+        answers: list[Tensor] = []
+        if target_N is not None:
+            head = self.lm.get_output_embeddings()
+            answers.append(
+                selected_log_probs(hidden_NH, head, target_N, temperature=self.temperature)
+            )
+        if self.value_head is not None:
+            answers.append(self.value_head(hidden_NH).squeeze(-1).float())
+        return tuple(answers)
 
 
 def new_value_head(lm: PreTrainedModel) -> nn.Linear:

@@ -19,11 +19,13 @@ from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.first_pass import FirstPass
 from rlhf_trainer.phases.ppo_adapters import AdapterNetworks
 from rlhf_trainer.phases.ppo_collect import StepMeasurement, collect
 from rlhf_trainer.phases.ppo_full import FullNetworks
 from rlhf_trainer.phases.ppo_networks import Networks
-from rlhf_trainer.phases.ppo_update import Updater, learning_targets
+from rlhf_trainer.phases.ppo_targets import learning_targets
+from rlhf_trainer.phases.ppo_update import Updater
 from rlhf_trainer.phases.recovery import NOT_THE_MODEL, PhaseState, Recovery
 from rlhf_trainer.phases.supervised import require_finite
 from rlhf_trainer.phases.text import load_tokenizer
@@ -72,8 +74,9 @@ class _PPO:
             tail=Tail.NEXT_EPOCH,
         )
         self.networks = _networks(context, ranks, prepared.special_tokens().eos)
+        self.first_pass = FirstPass(self.networks)
         self.updater = Updater(
-            self.networks, self.settings, ranks, self.telemetry, self.config.seed
+            self.networks, self.first_pass, self.settings, ranks, self.telemetry, self.config.seed
         )
         self.comparison = Comparison(context, ranks, self.networks.scorer, self.tokenizer)
         self.rules, self.guard = GuardRules.from_config(self.config), GuardState()
@@ -93,6 +96,7 @@ class _PPO:
             measured = self._measure(experience)
             verdict = self._ask_guard(measured)
             if verdict.action is Action.STOP:
+                self.first_pass.forget()
                 self._stop(verdict.breaches[0], measured)
             self._evaluate()
             if self.step == num_steps:
@@ -106,9 +110,14 @@ class _PPO:
 
     def _collect(self) -> Experience:
         rows = self.stream.next_batch()
+        one_minibatch = self.settings.minibatch_size == self.settings.rollout_batch_size
+        self.first_pass.begin(
+            keep=one_minibatch and not self._is_last() and not self._is_evaluated()
+        )
         return collect(
             self.context,
             self.networks,
+            self.first_pass,
             [self.prompts[row] for row in rows],
             self.step,
             ranks=self.ranks,
@@ -207,9 +216,12 @@ class _PPO:
         """Add the policy as plain transformers reads it: what a stop from outside leaves to use."""
         self.networks.add_policy(self.context.prepared().tokenizer, folder)
 
-    def _evaluate(self) -> None:
+    def _is_evaluated(self) -> bool:
         every = self.config.evaluation.every_steps
-        if every is None or self.step == 0 or self.step % every:
+        return every is not None and self.step > 0 and self.step % every == 0
+
+    def _evaluate(self) -> None:
+        if not self._is_evaluated():
             return
         with self.telemetry.stage("evaluation"), self.networks.sampler() as policy:
             sft = self.networks.reference_sampler()

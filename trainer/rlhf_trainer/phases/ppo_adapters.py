@@ -97,8 +97,7 @@ class AdapterNetworks(Networks):
     def values(self, batch: SequenceBatch) -> Tensor:
         if self.critic_engine is None:
             return answer(self.policy_engine, Role.CRITIC, batch)
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT)
-        return values
+        return self.valuing_outputs(batch)[0]
 
     @override
     def reference_sampler(self) -> TransformersSampler:

@@ -14,6 +14,7 @@ from rlhf_trainer.data.store import PromptTokens
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.guard import Measurement
 from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.first_pass import FirstPass
 from rlhf_trainer.phases.ppo_networks import Networks
 from rlhf_trainer.rollout.experience import Experience, measure, sample
 
@@ -21,6 +22,7 @@ from rlhf_trainer.rollout.experience import Experience, measure, sample
 def collect(
     context: PhaseContext,
     networks: Networks,
+    first_pass: FirstPass,
     prompts: Sequence[PromptTokens],
     step: int,
     *,
@@ -48,7 +50,7 @@ def collect(
     with telemetry.stage("reference"):
         ref_logp_BT = measured(networks.reference_log_probs)
     with telemetry.stage("value"):
-        value_BT = measured(networks.values)
+        value_BT = measured(first_pass.values)
     with telemetry.stage("score"):
         score = networks.scorer.responses(prompts, sampled)
     telemetry.increment(

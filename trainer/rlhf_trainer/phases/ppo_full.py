@@ -71,9 +71,11 @@ class FullNetworks(Networks):
     @torch.no_grad()
     def values(self, batch: SequenceBatch) -> Tensor:
         if self.critic_engine is None:
-            return self.policy_outputs(batch)[1]
-        values: Tensor = self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT)
-        return values
+            values: Tensor = self.policy_engine(
+                batch.tokens_BT, batch.predict_N, None, batch.positions_BT
+            )[0]
+            return values
+        return self.valuing_outputs(batch)[0]
 
     @override
     def reference_sampler(self) -> TransformersSampler:

@@ -53,6 +53,17 @@ class Networks(ABC):
     def reference_log_probs(self, batch: SequenceBatch) -> Tensor:
         """Return the reference's log-probabilities, [N] detached, in nats."""
 
+    @property
+    def valuing_engine(self) -> TrainingEngine:
+        """The engine that trains what gives values."""
+        return self.policy_engine if self.critic_engine is None else self.critic_engine
+
+    def valuing_outputs(self, batch: SequenceBatch) -> tuple[Tensor, ...]:
+        """Return what the network that gives values answers, values last, with gradient."""
+        if self.critic_engine is None:
+            return self.policy_outputs(batch)
+        return (self.critic_engine(batch.tokens_BT, batch.predict_N, batch.positions_BT),)
+
     @abstractmethod
     def values(self, batch: SequenceBatch) -> Tensor:
         """Return the critic's values before each response token, [N] detached."""

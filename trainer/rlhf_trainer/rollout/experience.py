@@ -62,13 +62,16 @@ class Sampled:
     def batch(
         self, rows: Sequence[int], device: torch.device, *, packing: bool = False
     ) -> SequenceBatch:
-        """Return some rows as a batch whose targets are their response tokens."""
+        """Return some rows as a batch whose targets are their response tokens.
+
+        Last tokens are not computed, as nothing follows them.
+        """
         sequences = [self.sequence(row) for row in rows]
         masks = [
             response_mask(len(self.prompts[row]), len(sequence))
             for row, sequence in zip(rows, sequences, strict=True)
         ]
-        return batched(sequences, masks, device, packing=packing)
+        return batched(sequences, masks, device, packing=packing, whole=False)
 
     def scorable(self, eos_token: int) -> list[NDArray[np.int64]]:
         """Return what the reward model reads: sequences that end with the end-of-sequence token.

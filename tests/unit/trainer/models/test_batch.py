@@ -33,6 +33,23 @@ def test_collate_of_nothing_is_one_pad_without_targets() -> None:
     assert len(batch.target_N) == 0
 
 
+def test_last_tokens_are_left_out_where_they_are_targets_only() -> None:
+    sequences = [np.array([5, 6, 7, 8]), np.array([9, 10]), np.array([3])]
+    masks = [response_mask(2, 4), response_mask(1, 2), response_mask(1, 1)]
+    padded = collate(sequences, masks, CPU, whole=False)
+    assert padded.tokens_BT.tolist() == [[5, 6, 7], [9, 0, 0], [3, 0, 0]]
+    assert padded.last_B.tolist() == [2, 3, 6]
+    packed = pack(sequences, masks, CPU, whole=False)
+    assert packed.tokens_BT.tolist() == [[5, 6, 7, 9, 3]]
+    assert packed.last_B.tolist() == [2, 3, 4]
+    assert packed.positions_BT is not None
+    assert packed.positions_BT.tolist() == [[0, 1, 2, 0, 0]]
+    for batch in (padded, packed):
+        assert batch.predict_N.tolist() == [1, 2, 3]
+        assert batch.target_N.tolist() == [7, 8, 10]
+        assert batch.counts == (2, 1, 0)
+
+
 def test_split_returns_values_row_by_row() -> None:
     batch = collate(
         [np.array([5, 6, 7]), np.array([9]), np.array([1, 2])],

@@ -135,9 +135,91 @@ def test_chunks_change_neither_log_probs_nor_gradients(monkeypatch: pytest.Monke
     hidden = torch.randn(11, 8, requires_grad=True)
     results = []
     for chunk in (1024, 4):
-        monkeypatch.setattr(log_probs_module, "CHUNK_TOKENS", chunk)
+        monkeypatch.setattr(log_probs_module, "CHUNK_BYTES", chunk * VOCABULARY * 4)
         logp = selected_log_probs(hidden, head, target, temperature=0.7)
         gradients = torch.autograd.grad((logp**2).sum(), [hidden, head.weight, head.bias])
         results.append([logp.detach(), *gradients])
     for chunked, whole in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole)
+
+
+def plain_log_probs(
+    hidden: torch.Tensor, head: torch.nn.Module, target: torch.Tensor, *, temperature: float
+) -> torch.Tensor:
+    logits = head(hidden).float() / temperature
+    return logits.gather(-1, target.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_selected_log_probs_and_gradients_equal_those_taken_part_by_part(
+    dtype: torch.dtype, temperature: float, scale: float
+) -> None:
+    """At the larger scale most probabilities are too small for a float32."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, VOCABULARY, dtype=dtype)
+    hidden = (scale * torch.randn(11, 8)).to(dtype).requires_grad_()
+    target = torch.randint(0, VOCABULARY, (11,))
+    found = selected_log_probs(hidden, head, target, temperature=temperature)
+    expected = plain_log_probs(hidden, head, target, temperature=temperature)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.dtype is torch.float32
+    leaves = [hidden, head.weight, head.bias]
+    weights = torch.randn(11)
+    gradients = torch.autograd.grad((weights * found).sum(), leaves)
+    wanted = torch.autograd.grad((weights * expected).sum(), leaves)
+    for one, other in zip(gradients, wanted, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+
+
+def test_gradients_of_selected_log_probs_equal_differences_in_double_precision() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    target, weights = torch.tensor([0, 5, 5, 2, 1]), torch.randn(5, dtype=torch.float64)
+
+    def value(logits: torch.Tensor) -> torch.Tensor:
+        logp = selected_log_probs(logits, torch.nn.Identity(), target, temperature=0.7)
+        return (weights * logp).sum()
+
+    value(logits).backward()
+    assert logits.grad is not None
+    for index in range(logits.numel()):
+        step = torch.zeros(logits.numel(), dtype=torch.float64)
+        step[index] = 1e-5
+        with torch.no_grad():
+            ahead, behind = (value(logits + sign * step.view(5, 6)) for sign in (1, -1))
+        difference = (ahead - behind) / 2e-5
+        assert float(logits.grad.flatten()[index]) == pytest.approx(float(difference), abs=1e-8)
+
+
+def test_a_second_backward_pass_through_log_probs_is_refused() -> None:
+    """The first has made the gradient in the memory of the probabilities."""
+    head = torch.nn.Linear(4, VOCABULARY)
+    logp = selected_log_probs(torch.randn(3, 4), head, torch.tensor([1, 2, 3]), temperature=1.0)
+    logp.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logp.sum().backward()
+
+
+def test_log_probs_of_a_head_that_is_the_embedding_have_its_whole_gradient() -> None:
+    gradients = []
+    for answer in (selected_log_probs, plain_log_probs):
+        lm = llama()
+        lm.config.tie_word_embeddings = True
+        lm.tie_weights()
+        batch = batch_of(random_sequences())
+        hidden = lm.base_model(input_ids=batch.tokens_BT).last_hidden_state.flatten(0, 1)
+        head = lm.get_output_embeddings()
+        picked = hidden.index_select(0, batch.predict_N)
+        answer(picked, head, batch.target_N, temperature=0.7).sum().backward()
+        assert head.weight is lm.get_input_embeddings().weight
+        gradients.append(head.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_policy_asked_for_no_targets_returns_values_alone() -> None:
+    policy, batch = Policy(llama(), temperature=1.0, value_head=True), batch_of(random_sequences())
+    torch.nn.init.normal_(policy.value_head.weight)
+    (values,) = policy(batch.tokens_BT, batch.predict_N, None)
+    assert torch.equal(values, policy(batch.tokens_BT, batch.predict_N, batch.target_N)[1])

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf_trainer.config.ppo import KLConfig, KLEstimator, KLPlacement, PPOConfig
 from rlhf_trainer.phases.ppo_collect import StepMeasurement
-from rlhf_trainer.phases.ppo_update import learning_targets, shaped_scores
+from rlhf_trainer.phases.ppo_targets import learning_targets, shaped_scores
 from rlhf_trainer.rollout.experience import Experience, Sampled
 from rlhf_trainer.rollout.protocol import Response
 
