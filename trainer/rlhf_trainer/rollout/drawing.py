@@ -12,8 +12,8 @@ from torch import Tensor
 BLOCK_TOKENS = 256
 """Near the square root of usual vocabularies, so that few sums are accumulated."""
 
-LEAST_LOGIT = -100.0
-"""What is further below the largest logit has no probability in float32; infinities would spoil
+LEAST_LOGIT = -200.0
+"""What is this far below the largest logit has no probability in float32; infinities would spoil
 sums in which they are multiplied by 0."""
 
 

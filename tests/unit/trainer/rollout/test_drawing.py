@@ -42,7 +42,7 @@ def test_the_token_is_the_one_at_the_uniform(vocabulary: int, temperature: float
 def test_tokens_without_probability_are_never_drawn(vocabulary: int, seed: int) -> None:
     """Also not by the smallest and the largest draw."""
     generator = torch.Generator().manual_seed(seed)
-    possible = torch.rand(vocabulary, generator=generator) < 0.1  # noqa: PLR2004 - few
+    possible = torch.rand(vocabulary, generator=generator) < 0.1
     possible[int(torch.randint(vocabulary, (1,), generator=generator))] = True
     logits = torch.where(possible, 0.0, -torch.inf).expand(3, -1)
     uniforms = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
