@@ -78,6 +78,11 @@ class AdapterNetworks(Networks):
 
     @property
     @override
+    def reference_model(self) -> PreTrainedModel:
+        return self.model.lm
+
+    @property
+    @override
     def _policy_lm(self) -> PreTrainedModel:
         return self.model.lm
 

@@ -13,6 +13,7 @@ from rlhf_trainer.algorithms.statistics import distinct_2, standard_error
 from rlhf_trainer.data.store import PromptTokens
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.guard import Measurement
+from rlhf_trainer.models.packed_linear import packed
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.first_pass import FirstPass
 from rlhf_trainer.phases.ppo_networks import Networks
@@ -47,9 +48,9 @@ def collect(
         budget_tokens=ppo.tokens_per_micro_batch,
         packing=ppo.packing,
     )
-    with telemetry.stage("reference"):
+    with telemetry.stage("reference"), packed(networks.reference_model):
         ref_logp_BT = measured(networks.reference_log_probs)
-    with telemetry.stage("value"):
+    with telemetry.stage("value"), packed(networks.valuing_engine.module):
         value_BT = measured(first_pass.values)
     with telemetry.stage("score"):
         score = networks.scorer.responses(prompts, sampled)

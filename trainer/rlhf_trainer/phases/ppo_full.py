@@ -53,6 +53,11 @@ class FullNetworks(Networks):
 
     @property
     @override
+    def reference_model(self) -> PreTrainedModel:
+        return self.reference.lm
+
+    @property
+    @override
     def _policy_lm(self) -> PreTrainedModel:
         return self.policy.lm
 

@@ -78,6 +78,11 @@ class Networks(ABC):
 
     @property
     @abstractmethod
+    def reference_model(self) -> PreTrainedModel:
+        """The language model whose frozen weights the reference is computed with."""
+
+    @property
+    @abstractmethod
     def _policy_lm(self) -> PreTrainedModel:
         """The trained language model."""
 

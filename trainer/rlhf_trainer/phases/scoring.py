@@ -62,5 +62,7 @@ def scorer_on(
 
     ppo, heartbeat = context.config.ppo, context.telemetry.heartbeat
     budget = ppo.tokens_per_micro_batch
-    scorer = Scorer(scores, base.normalisation, budget, ranks, heartbeat, packing=ppo.packing)
+    scorer = Scorer(
+        scores, base.lm, base.normalisation, budget, ranks, heartbeat, packing=ppo.packing
+    )
     return TokenScorer(scorer, context.prepared().special_tokens().eos)

@@ -1,10 +1,11 @@
 """Sampling with a transformers model: one decode loop with a KV cache that finished rows leave.
 
 Log-probabilities and entropies are kept as they are drawn, so nothing [batch, time, vocabulary]
-exists and no second pass is needed. Legend: B = live rows, V = vocabulary.
+exists and no second pass is needed. Legend: B = live rows, T = tokens.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from transformers import DynamicCache, PreTrainedModel
 from rlhf_trainer.data.micro_batches import token_budget_micro_batches
 from rlhf_trainer.models.adapters import Role, active
 from rlhf_trainer.models.batch import PAD_FILLER
+from rlhf_trainer.models.last_layer import last_layer_at
+from rlhf_trainer.models.packed_linear import packed
+from rlhf_trainer.rollout.drawing import Drawn, draw
 from rlhf_trainer.rollout.protocol import Response
 
 COMPACT_BELOW = 0.8
@@ -53,25 +57,28 @@ class TransformersSampler:
         """Return one response per prompt; see `RolloutBackend.sample`."""
         responses: dict[int, Response] = {}
         lengths = [len(prompt) + self._maximum_tokens for prompt in prompts]
-        for rows in token_budget_micro_batches(lengths, self._budget_tokens):
-            batch = _Decoding([prompts[row] for row in rows], uniforms[rows], self._lm.device)
-            with active(self._lm, self._role):
+        with active(self._lm, self._role), packed(self._lm):
+            for rows in token_budget_micro_batches(lengths, self._budget_tokens):
+                batch = _Decoding([prompts[row] for row in rows], uniforms[rows], self._lm.device)
                 self._decode(batch)
-            responses.update(zip(rows, batch.responses(self._eos_token), strict=True))
+                responses.update(zip(rows, batch.responses(self._eos_token), strict=True))
         return [responses[row] for row in range(len(prompts))]
 
     def _decode(self, batch: "_Decoding") -> None:
         cache = DynamicCache(config=self._lm.config)
         tokens_BT = batch.prompts_BT
         for position in range(self._maximum_tokens):
-            output = self._lm(
-                **batch.inputs(tokens_BT),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logp_BV = (output.logits[:, -1].float() / self._temperature).log_softmax(-1)
-            token_B = batch.draw(logp_BV, position)
+            with self._where_drawn(tokens_BT):
+                output = self._lm(
+                    **batch.inputs(tokens_BT),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            uniform_B = batch.uniforms(position)
+            drawn = draw(output.logits[:, -1], uniform_B, temperature=self._temperature)
+            batch.note(drawn, position)
+            token_B = drawn.token_B
             self._heartbeat()
             kept = batch.retire(token_B == self._eos_token)
             if batch.done:
@@ -80,6 +87,14 @@ class TransformersSampler:
                 cache.batch_select_indices(kept)
                 token_B = token_B[kept]
             tokens_BT = token_B.unsqueeze(1)
+
+    def _where_drawn(self, tokens_BT: Tensor) -> AbstractContextManager[None]:
+        """Leave out of the prompts' last layer what only the next token's row is read of."""
+        rows, width = tokens_BT.shape
+        if width == 1:
+            return nullcontext()
+        last_B = torch.arange(width - 1, rows * width, width, device=tokens_BT.device)
+        return last_layer_at(self._lm.base_model, last_B)
 
 
 class _Decoding:
@@ -127,22 +142,17 @@ class _Decoding:
             "position_ids": (columns[:, start:] - pads_B1).clamp(min=0),
         }
 
-    def draw(self, logp_BV: Tensor, position: int) -> Tensor:
-        """Draw a token per live row by inverting the cumulative distribution; note it."""
-        probs_BV = logp_BV.exp()
-        cumulative_BV = probs_BV.double().cumsum(-1)
-        point_B1 = self._uniforms[self._rows_B, position].unsqueeze(1) * cumulative_BV[:, -1:]
-        token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
-        token_B1 = token_B1.clamp_(max=logp_BV.shape[-1] - 1)
+    def uniforms(self, position: int) -> Tensor:
+        """Return the draws of the rows still here, at a position of the response."""
+        return self._uniforms[self._rows_B, position]
+
+    def note(self, drawn: Drawn, position: int) -> None:
+        """Keep what was drawn for live rows."""
         # Picking the live rows out by a mask would make the host wait for a GPU, three times.
         rows_B, live_B = self._rows_B, self._live_B
-        token_B = token_B1.squeeze(1)
-        self._tokens[rows_B, position] = token_B.where(live_B, NOT_DRAWN)
-        chosen_B = logp_BV.gather(1, token_B1).squeeze(1)
-        self._log_probs[rows_B, position] = chosen_B.where(live_B, 0.0)
-        entropy_B = torch.special.entr(probs_BV).sum(-1)
-        self._entropies[rows_B, position] = entropy_B.where(live_B, 0.0)
-        return token_B
+        self._tokens[rows_B, position] = drawn.token_B.where(live_B, NOT_DRAWN)
+        self._log_probs[rows_B, position] = drawn.logp_B.where(live_B, 0.0)
+        self._entropies[rows_B, position] = drawn.entropy_B.where(live_B, 0.0)
 
     def retire(self, ended_B: Tensor) -> Tensor | None:
         """Note which rows have ended; return those to keep when dropping others pays."""

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
@@ -19,6 +19,7 @@ from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.data.store import PromptTokens
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.models.batch import SequenceBatch, batched
+from rlhf_trainer.models.packed_linear import packed
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.rollout.experience import Sampled
 
@@ -38,6 +39,7 @@ class Scorer:
     def __init__(
         self,
         scores: Callable[[SequenceBatch], Tensor],
+        network: nn.Module,
         normalisation: ScoreNormalisation,
         budget_tokens: int,
         ranks: Ranks,
@@ -45,8 +47,11 @@ class Scorer:
         *,
         packing: bool = False,
     ) -> None:
-        """Make a scorer of whatever returns a batch's raw scores at its last tokens, [B]."""
-        self._scores = scores
+        """Make a scorer of whatever returns a batch's raw scores at its last tokens, [B].
+
+        network: what computes them.
+        """
+        self._scores, self._network = scores, network
         self._normalisation = normalisation
         self._budget_tokens = budget_tokens
         self._ranks = ranks
@@ -71,7 +76,7 @@ class Scorer:
             scores_B: Tensor = network(batch.tokens_BT, batch.last_B, batch.positions_BT)
             return scores_B
 
-        return cls(scores, normalisation, budget_tokens, ranks, heartbeat, packing=packing)
+        return cls(scores, network, normalisation, budget_tokens, ranks, heartbeat, packing=packing)
 
     @torch.no_grad()
     def raw(self, sequences: Sequences) -> NDArray[np.float64]:
@@ -81,14 +86,15 @@ class Scorer:
             masks = [np.zeros(len(row), np.bool_) for row in rows]
             return self._scores(batched(rows, masks, self._ranks.device, packing=self._packing))
 
-        return _shared_out(
-            sequences,
-            score,
-            self._budget_tokens,
-            self._ranks,
-            self._heartbeat,
-            packing=self._packing,
-        )
+        with packed(self._network):
+            return _shared_out(
+                sequences,
+                score,
+                self._budget_tokens,
+                self._ranks,
+                self._heartbeat,
+                packing=self._packing,
+            )
 
     def normalised(self, sequences: Sequences) -> NDArray[np.float64]:
         """Return scores under the map stored with the model: demonstrations score 0."""
@@ -142,7 +148,10 @@ class TextScorer(ResponseScorer):
                 f"{len(sequences)} prompts with their responses were longer and lost their "
                 "beginning"
             )
-        raw = _shared_out(sequences, self._score, self._budget_tokens, self._ranks, self._heartbeat)
+        with packed(self._classifier):
+            raw = _shared_out(
+                sequences, self._score, self._budget_tokens, self._ranks, self._heartbeat
+            )
         return self._normalisation.apply(raw)
 
     def _score(self, rows: Sequences) -> Tensor:
