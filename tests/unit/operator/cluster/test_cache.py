@@ -25,6 +25,16 @@ def versions(store: Store) -> list[str]:
     return [one["metadata"]["resourceVersion"] for one in store.of(KEY)]
 
 
+def listed(store: Store, objects: list[dict[str, Any]], at: int) -> set[RunKey]:
+    """Take in a list that comes in pages of one object."""
+    changed, seen = set(), set()
+    for one in objects:
+        news, places = store.take([one])
+        changed |= news
+        seen |= places
+    return changed | store.drop_unlisted(seen, at)
+
+
 def test_put_older_state_after_a_newer_one_changes_nothing() -> None:
     store = Store(labelled_key)
     store.put(obj(5))
@@ -59,20 +69,19 @@ def test_replaced_object_is_kept_as_it_was_last_seen() -> None:
     assert store.remains(KEY) == []
 
 
-def test_replace_removes_what_is_gone_and_keeps_what_came_since() -> None:
+def test_list_removes_what_is_gone_and_keeps_what_came_since() -> None:
     store = Store(labelled_key)
     store.put(obj(3, name="gone"))
     store.put(obj(4, name="stays"))
     store.put(obj(12, name="new"))
-    changed = store.replace([obj(4, name="stays")], at=10)
-    assert changed == {KEY}
+    assert listed(store, [obj(4, name="stays")], at=10) == {KEY}
     assert sorted(versions(store)) == ["12", "4"]
 
 
-def test_replace_with_nothing_new_changes_nothing() -> None:
+def test_list_with_nothing_new_changes_nothing() -> None:
     store = Store(labelled_key)
     store.put(obj(4))
-    assert store.replace([obj(4)], at=10) == set()
+    assert listed(store, [obj(4)], at=10) == set()
 
 
 def test_put_strips_what_nobody_reads() -> None:
@@ -88,12 +97,12 @@ def test_put_of_an_unlabelled_object_is_ignored() -> None:
     assert store.put({"metadata": {"name": "x", "labels": None}}) is None
 
 
-def test_replace_of_one_run_tells_nothing_about_others() -> None:
+def test_list_of_one_run_tells_nothing_about_others() -> None:
     store = Store(labelled_key)
     store.put(obj(5, name="j"))
     other = obj(5, name="other")
     other["metadata"]["labels"] = {"rlhf.dev/run": "other"}
     store.put(other)
-    store.replace([], 9, only=KEY)
+    store.drop_unlisted(set(), 9, only=KEY)
     assert versions(store) == []
     assert len(store.of(RunKey("a", "other"))) == 1
