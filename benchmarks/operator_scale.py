@@ -45,8 +45,6 @@ SETTLING_SECONDS = 10.0
 BURST = 40
 """Runs that both settings of the training operator are given at once."""
 
-PORT = 18765
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -282,7 +280,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
 
 def measure(plan: Plan) -> Report:
     """Start everything, measure, end everything."""
-    with scale_plant.plant(live=max(plan.live, default=0), port=PORT) as plant:
+    with scale_plant.plant(live=max(plan.live, default=0)) as plant:
         measurement = Measurement(plant, plan)
         asyncio.run(measurement.run())
         return measurement.report

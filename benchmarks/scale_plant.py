@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -205,16 +206,24 @@ class Plant:
         return found
 
 
+def _free_port() -> int:
+    """Return a port that nobody listens on, at any of this machine's addresses."""
+    with socket.create_server(("", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
-def plant(*, live: int, port: int) -> Iterator[Plant]:
+def plant(*, live: int) -> Iterator[Plant]:
     """Start everything but the operator's process; end everything."""
+    port = _free_port()
     with tempfile.TemporaryDirectory(prefix="operator-scale-") as scratch:
         folder = Path(scratch)
         stages = files("rlhf_harness").joinpath("manifests/kwok-stages.yaml")
         own = folder / "stages.yaml"
         own.write_text(scale_load.stages(Path(str(stages))), encoding="utf-8")
         options = ClusterOptions(
-            name="scale",
+            name=f"scale-{os.getpid()}",
             tied_to_this_process=True,
             extra_arguments={"kwok": (f"--config={own}", "--cidr=10.0.0.0/8")},
         )
