@@ -13,7 +13,14 @@ from rlhf_operator.cluster import JOBS, PODS, RUN_LABEL, RUNS, Cache
 from rlhf_operator.cluster.cache import Store
 from rlhf_operator.cluster.kinds import Json, Kind
 
-DELETED = "DELETED"
+DELETED, LISTED = "DELETED", None
+"""Types of events; a list that a watch begins with has none."""
+
+PAGE = 200
+"""Objects in one answer of such a list."""
+
+IDLE_SECONDS = 0.5
+"""How long Kopf keeps the last event of an object in its hands: a list of many objects is large."""
 
 
 def new_registry(cache: Cache, add: Callable[[RunKey], None]) -> kopf.OperatorRegistry:
@@ -34,6 +41,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
+    settings.watching.chunk_size = PAGE
+    settings.queueing.idle_timeout = IDLE_SECONDS
     # Whoever leads and cannot follow is to make way: as long as a lease, not a minute.
     settings.networking.error_backoffs = (0.5, 1, 2, 3, 5)
     for kind in (JOBS, PODS):
@@ -52,6 +61,9 @@ def _register(
     async def changed(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401 -- Kopf's own
         """Something about a run has changed: look at it again."""
         obj = cast("Json", event["object"])
+        if event["type"] is LISTED and store.knows(obj):
+            # Our own list has told it, and had its run looked at.
+            return
         key = store.remove(obj) if event["type"] == DELETED else store.put(obj)
         if key is not None:
             add(key)

@@ -8,14 +8,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from kubernetes.aio import config as credentials
 from kubernetes.aio.client import ApiClient
 
 from rlhf_operator import logs
+from rlhf_operator.api import RunKey
 from rlhf_operator.cluster import Api, Cache, ClusterBackend, resync
+from rlhf_operator.cluster.kinds import Json
 from rlhf_operator.errors import ClusterError, SpecError
 from rlhf_operator.handlers import new_registry
 from rlhf_operator.leader import Elector, LeaseName, Timing, led
@@ -56,7 +58,8 @@ class Operator:
         stop: asyncio.Event,
         leads: Callable[[], bool],
     ) -> None:
-        self._settings, self._cache, self._api = settings, Cache(), api
+        self._settings, self._cache, self._api = settings, Cache(self._has_seen), api
+        self._told: dict[RunKey, Summary] = {}
         readings = Readings()
         backend = ClusterBackend(
             self._api,
@@ -66,7 +69,7 @@ class Operator:
             now,
             image=settings.image,
         )
-        self.metrics = OperatorMetrics(self._summaries, lambda: len(self._queue), leads)
+        self.metrics = OperatorMetrics(self._told.values, lambda: len(self._queue), leads)
         self._passes = Passes(backend, now, self.metrics)
         self._queue = WorkQueue(self._passes.look, now)
         self._watchdog = Watchdog(
@@ -142,7 +145,8 @@ class Operator:
             logger.warning("the cluster could not be listed: %s", error)
             self._not_listed = f": {error}"
             return False
-        for key in changed:
+        # Whoever still works does not wait for all that have ended.
+        for key in sorted(changed, key=self._cache.runs.is_settled):
             self._queue.add(key)
         return True
 
@@ -157,10 +161,12 @@ class Operator:
             self._failed = True
             self._stop.set()
 
-    def _summaries(self) -> Iterator[Summary]:
-        for key in list(self._cache.runs.keys()):
-            status = (self._cache.run(key) or {}).get("status") or {}
-            yield Summary.of(key.namespace, key.name, status)
+    def _has_seen(self, key: RunKey, run: Json | None) -> None:
+        """Keep what the metrics tell of a run: whoever reads them does not look at every run."""
+        if run is None:
+            self._told.pop(key, None)
+        else:
+            self._told[key] = Summary.of(key.namespace, key.name, run.get("status") or {})
 
 
 def take_signals(stop: asyncio.Event) -> None:

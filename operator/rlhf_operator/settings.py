@@ -10,7 +10,9 @@ from typing import Self
 
 from rlhf_operator.leader.timing import LEASE_SECONDS
 
-DEFAULT_WORKERS = 8
+DEFAULT_WORKERS = 16
+"""Passes wait for the API server most of their time."""
+
 DEFAULT_PORT = 8080
 DEFAULT_RESYNC_SECONDS = 300.0
 

@@ -23,10 +23,9 @@ def targets(cache: Cache) -> Iterator[Target]:
 
     Runs are not made into models for it: this happens twice a second.
     """
-    for key in list(cache.runs.keys()):
-        raw = cache.run(key)
-        live = _live(raw) if raw else None
-        if raw is None or live is None:
+    for key, raw in cache.runs.unsettled():
+        live = _live(raw)
+        if live is None:
             continue
         attempt, running = live
         address = _address(cache, key, attempt)

@@ -89,6 +89,7 @@ class ClusterBackend:
         if isinstance(run, SpecError):
             await self._tell_unreadable(raw, run)
             return None
+        self._forget_what_is_over(run)
         return run, await self._observed(run, raw)
 
     async def apply(self, run: RLHFRun, decision: Decision) -> None:
@@ -107,7 +108,14 @@ class ClusterBackend:
         except ClusterError as error:
             error.after_status = written
             self._troubles.note(run.key, error, self._clock())
+            if written:
+                await self._tell(run, decision)
             raise
+        finally:
+            self._looked_at.pop(run.key, None)
+        # What is done does not wait for what is said about it.
+        if written:
+            await self._tell(run, decision)
         self._troubles.clear(run.key)
 
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
@@ -216,14 +224,18 @@ class ClusterBackend:
         raw = self._looked_at[run.key]
         status = decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         await self._replace_status(raw, status)
-        for event in events(run.status, decision.status):
-            await self._tell(run, event_manifest(run, event, self._clock()))
 
     async def _replace_status(self, raw: Json, status: Json) -> None:
         metadata = {
             name: raw["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")
         }
-        manifest = {**raw, "metadata": metadata, "status": status}
+        # Of anything else the API server keeps its own: it is not sent.
+        manifest = {
+            "apiVersion": RUNS.api_version,
+            "kind": RUNS.kind,
+            "metadata": metadata,
+            "status": status,
+        }
         stored = await self._api.replace_status(RUNS, manifest)
         self._keep(stored)
 
@@ -278,12 +290,13 @@ class ClusterBackend:
             raise
         self._keep(stored)
 
-    async def _tell(self, run: RLHFRun, manifest: Json) -> None:
-        try:
-            await self._api.create(EVENTS, manifest)
-        except ClusterError as error:
-            if error.status != CONFLICT:
-                logger.warning("event not written: %s", error, extra={"run": run.metadata.name})
+    async def _tell(self, run: RLHFRun, decision: Decision) -> None:
+        for event in events(run.status, decision.status):
+            try:
+                await self._api.create(EVENTS, event_manifest(run, event, self._clock()))
+            except ClusterError as error:
+                if error.status != CONFLICT:
+                    logger.warning("event not written: %s", error, extra={"run": run.metadata.name})
 
     async def _tell_unreadable(self, raw: Json, problem: SpecError) -> None:
         """A run that this version cannot read does nothing, says so, and can be deleted."""
@@ -296,6 +309,18 @@ class ClusterBackend:
         status = unreadable_status(raw, problem, self._clock())
         if status is not None:
             await self._replace_status(raw, status)
+
+    def _forget_what_is_over(self, run: RLHFRun) -> None:
+        """Drop what is known of attempts that are gone, and are not the live one."""
+        live = run.status.live
+        if live is not None:
+            key = live.key
+            self._cache.jobs.forget(run.key, lambda job: attempt_key(job) == key)
+            return
+        jobs = {job["metadata"]["uid"] for job in self._cache.jobs.of(run.key)}
+        self._cache.jobs.forget(run.key)
+        self._cache.pods.forget(run.key, lambda pod: any(_is_of(pod, uid) for uid in jobs))
+        self._readings.forget(run.key)
 
     def _forget(self, key: RunKey) -> None:
         self._looked_at.pop(key, None)

@@ -74,7 +74,7 @@ class PodFacts:
 def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
     """Read a pod; `gone` says that it does not exist any more."""
     metadata, status = pod["metadata"], pod.get("status") or {}
-    over = status.get("phase") in ("Succeeded", "Failed")
+    over = pod_ended(pod)
     lost_at = _lost_at(metadata)
     lost = lost_at is not None and now >= lost_at
     ended = _terminated(status)
@@ -102,6 +102,11 @@ def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
         is_lost=lost and ended is None,
         exists=not (gone or lost or lost_at),
     )
+
+
+def pod_ended(pod: Json) -> bool:
+    """Return whether a pod is over and stays as it is until it is deleted."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def instant(text: str) -> datetime:

@@ -1,11 +1,14 @@
 """Lists, now and then: what exists at the start, and what a watch that began anew did not tell."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from rlhf_operator.api import RunKey
 from rlhf_operator.cluster.api import Api
-from rlhf_operator.cluster.cache import Cache
+from rlhf_operator.cluster.cache import Cache, Place, Store
 from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS, Json, Kind
+
+PAGE = 200
+"""Objects in one answer: as dictionaries they take megabytes, and everything waits for them."""
 
 
 async def resync(api: Api, cache: Cache, scopes: Sequence[str | None]) -> set[RunKey]:
@@ -14,8 +17,7 @@ async def resync(api: Api, cache: Cache, scopes: Sequence[str | None]) -> set[Ru
     # Pods before jobs before runs: who sees a run finds its jobs, who sees a job finds its pods.
     for kind, store in ((PODS, cache.pods), (JOBS, cache.jobs), (RUNS, cache.runs)):
         query = {} if kind is RUNS else {"labelSelector": RUN_LABEL}
-        lists = [await api.list(kind, scope, query) for scope in scopes]
-        changed |= store.replace(*_merged(kind, lists))
+        changed |= await _take(api, store, kind, scopes, query)
     return changed
 
 
@@ -27,13 +29,44 @@ async def refresh(api: Api, cache: Cache, key: RunKey) -> None:
     """
     # Jobs before pods: an end that the first list shows has its pods' ends in the second.
     for kind, store in ((JOBS, cache.jobs), (PODS, cache.pods)):
-        listed = await api.list(kind, key.namespace, {"labelSelector": f"{RUN_LABEL}={key.name}"})
-        store.replace(*_merged(kind, [listed]), only=key)
+        query = {"labelSelector": f"{RUN_LABEL}={key.name}"}
+        await _take(api, store, kind, (key.namespace,), query, only=key)
 
 
-def _merged(kind: Kind, lists: Sequence[Json]) -> tuple[list[Json], int]:
-    """Return what lists hold, and the resource version as of which all of them are true."""
+async def _take(
+    api: Api,
+    store: Store,
+    kind: Kind,
+    scopes: Sequence[str | None],
+    query: Mapping[str, str],
+    *,
+    only: RunKey | None = None,
+) -> set[RunKey]:
+    """Take in a list, page by page; return the runs for which something was new."""
+    changed: set[RunKey] = set()
+    listed: set[Place] = set()
+    versions = []
+    for scope in scopes:
+        async for objects, version in _pages(api, kind, scope, query):
+            news, places = store.take(objects)
+            changed |= news
+            listed |= places
+            versions.append(version)
+    # All of the lists are true as of the oldest of their versions.
+    return changed | store.drop_unlisted(listed, min(versions), only=only)
+
+
+async def _pages(
+    api: Api, kind: Kind, scope: str | None, query: Mapping[str, str]
+) -> AsyncIterator[tuple[list[Json], int]]:
+    """Yield a list page by page, each with the resource version as of which it is true."""
     # In a list, objects do not say what they are.
     named = {"apiVersion": kind.api_version, "kind": kind.kind}
-    objects = [named | one for listed in lists for one in listed["items"]]
-    return objects, min(int(listed["metadata"]["resourceVersion"]) for listed in lists)
+    more = ""
+    while True:
+        limits = {"limit": str(PAGE), **({"continue": more} if more else {})}
+        page = await api.list(kind, scope, {**query, **limits})
+        yield [named | one for one in page["items"]], int(page["metadata"]["resourceVersion"])
+        more = page["metadata"].get("continue", "")
+        if not more:
+            return

@@ -10,6 +10,7 @@ from rlhf_trainer.contract.metrics import METRICS_BY_NAME, PREFIX
 
 HEARTBEAT = METRICS_BY_NAME["heartbeat"].series
 CHECKPOINT = METRICS_BY_NAME["checkpoint_step"].series
+STEP = METRICS_BY_NAME["step"].series
 CERTIFIED = METRICS_BY_NAME["certified_step"].name
 
 _SAMPLE = re.compile(rf"({PREFIX}\w+) ([-+.\w]+)(?: -?\d+)?")

@@ -11,6 +11,7 @@ from rlhf_operator.watchdog.parsing import (
     CHECKPOINT,
     HEARTBEAT,
     MAXIMUM_COUNT,
+    STEP,
     parse_history,
     parse_metrics,
 )
@@ -56,6 +57,9 @@ class Reader:
                 break
             records += page
             since = page[-1].step
+            if since >= samples.get(STEP, math.inf):
+                # It has taken no more steps than these: the next page would be empty.
+                break
         return Reading(int(samples[HEARTBEAT]), tuple(records), _step(samples.get(CHECKPOINT)))
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ class Request:
     namespace: str
     name: str
     code: int
+    received: datetime
+    answered: datetime
+    """When it came and when its answer was complete, on the server's clock, to the microsecond."""
     body: Any
     """What was sent, for resources of rlhf.dev; else None."""
 
@@ -65,5 +69,7 @@ def _request(event: dict[str, Any]) -> Request:
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=event.get("responseStatus", {}).get("code", 0),
+        received=datetime.fromisoformat(event["requestReceivedTimestamp"]),
+        answered=datetime.fromisoformat(event["stageTimestamp"]),
         body=event.get("requestObject"),
     )

@@ -69,6 +69,20 @@ def test_read_takes_every_step_of_every_page() -> None:
     assert [one.values["kl_nats"] for one in reading.records] == [1.0, 2.0, 3.0]
 
 
+def test_read_asks_for_no_page_after_the_newest_step() -> None:
+    asked = []
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        metrics = path.startswith("/metrics")
+        writer.write(reply(METRICS if metrics else record(1) + record(2)))
+
+    reading = read(answer)
+    assert reading is not None
+    assert [one.step for one in reading.records] == [1, 2]
+    assert asked == ["/metrics", "/history?since=-1"]
+
+
 async def _hangs(_: str, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
     await writer.drain()
@@ -145,7 +159,8 @@ def test_read_endless_history_ends() -> None:
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         metrics = path.startswith("/metrics")
-        writer.write(reply(METRICS if metrics else record(next(step), kl_nats=1.0)))
+        running = METRICS.replace(b"rlhf_step 2.0", b"rlhf_step 1e9")
+        writer.write(reply(running if metrics else record(next(step), kl_nats=1.0)))
 
     reading = read(answer)
     assert reading is not None

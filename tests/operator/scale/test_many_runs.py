@@ -1,0 +1,101 @@
+"""The benchmark of scale in small: it works, and what a run costs the API server is bounded."""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kubernetes.aio import config as credentials
+from kubernetes.aio.client import ApiClient
+from operating import OperatorProcess
+from rlhf_harness import Cluster
+from runs import Run, manifest
+
+import operator_scale
+from recording import read_results, record
+from rlhf_operator.cluster import Api, Cache
+from scale_report import STEADY, Report, result
+
+# The package has a function of this name.
+listing = importlib.import_module("rlhf_operator.cluster.resync")
+
+NAMESPACE = "many"
+
+MOST_REQUESTS = 32
+"""Of the operator, for a run from its arrival to its PPO."""
+
+
+@pytest.fixture(scope="module")
+def report(own_cluster: Cluster) -> Report:
+    """What the benchmark finds with few runs, in a cluster of its own."""
+    assert own_cluster["kube-apiserver"].running  # so one can be had here
+    arguments = ("--live", "10", "--finished", "60", "--whole", "10", "--window", "25")
+    plan = operator_scale.parse([*arguments, "--rate", "0.3", "--no-training-operator"])
+    return operator_scale.measure(plan)
+
+
+def test_run_costs_the_api_server_a_bounded_number_of_requests(report: Report) -> None:
+    [steady] = [one for one in report.windows if one.what == STEADY]
+    assert steady.per_run["create pytorchjobs"] == 4
+    assert sum(steady.per_run.values()) <= MOST_REQUESTS, steady.per_run
+    assert not [call for call in steady.per_run if call.startswith(("list", "get"))]
+
+
+def test_every_latency_is_measured(report: Report) -> None:
+    burst, steady = report.windows
+    arrived = "run applied → job created"
+    assert burst.spreads[arrived].count == 10
+    assert steady.spreads[arrived].count > 0
+    assert steady.spreads["pod ended → next phase's job created"].count > 0
+    assert steady.scrapes > 0
+    assert steady.cpu["operator"] > 0
+
+
+def test_result_can_be_written_and_read(report: Report, tmp_path: Path) -> None:
+    made = result(report, 0.0, "python benchmarks/operator_scale.py")
+    record(made, tmp_path)
+    assert read_results(tmp_path) == [made]
+    titles = {table.title for table in made.tables}
+    assert {"Latencies, seconds", "Start and memory"} <= titles
+
+
+def test_list_in_pages_finds_everything_and_what_is_gone(
+    own_cluster: Cluster,
+    operator: OperatorProcess,
+    prepare: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(NAMESPACE)
+    monkeypatch.setattr(listing, "PAGE", 3)
+    names = {f"page-{index}" for index in range(8)}
+    items = [manifest(NAMESPACE, name, placement={"pool": "absent"}) for name in names]
+    own_cluster.kubernetes.apply({"apiVersion": "v1", "kind": "List", "items": items})
+    gone = Run(own_cluster.kubernetes, NAMESPACE, "page-0")
+    # Nobody changes them any more: a list must bring nothing new.
+    operator.stop()
+    try:
+        account = own_cluster.kubernetes
+        found = asyncio.run(_listed(str(account.kubeconfig), gone.delete_unattended))
+    finally:
+        operator.start()
+    first, again, after = found
+    assert first == names
+    assert again == set()
+    assert after == {"page-0"}
+    for name in names - {"page-0"}:
+        Run(own_cluster.kubernetes, NAMESPACE, name).delete()
+
+
+async def _listed(kubeconfig: str, delete: Callable[[], None]) -> list[set[str]]:
+    """List three times, the last one after a deletion; return the runs with news each time."""
+    await credentials.load_config(config_file=kubeconfig)
+    async with ApiClient() as client:
+        api, cache = Api(client), Cache()
+
+        async def listed() -> set[str]:
+            return {key.name for key in await listing.resync(api, cache, (NAMESPACE,))}
+
+        found = [await listed(), await listed()]
+        await asyncio.to_thread(delete)
+        return [*found, await listed()]
