@@ -21,6 +21,7 @@ BUILT_IN_POOLS = {
 }
 """Pools by the names that examples/pools.yaml has for them."""
 
+
 @dataclass(frozen=True)
 class Asked:
     """Options of the command."""

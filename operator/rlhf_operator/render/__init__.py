@@ -18,8 +18,8 @@ __all__ = [
     "hardware_of",
     "job_name",
     "parse_pools",
-    "read_pools",
     "pytorch_job",
+    "read_pools",
     "run_labels",
     "workspace_claim",
 ]

@@ -54,9 +54,7 @@ def _has_own_reward(config: TrainingConfig, data_root: Path, named: NamedModels)
     if config.reward_model.from_ is None:
         return config.reward_model.model is not None
     folder = named.reward.source
-    return not (
-        is_adapter(folder) and source_in(data_root, base_of(folder)) == named.base.source
-    )
+    return not (is_adapter(folder) and source_in(data_root, base_of(folder)) == named.base.source)
 
 
 def require_memory(

@@ -29,9 +29,9 @@ class Kept:
     """What autograd keeps of a token in one layer, in units of the legend."""
 
     norm: float
-    """Hidden sizes in w, for both normalisations together."""
+    """Hidden sizes of one normalisation."""
     norm_float32: float
-    """Hidden sizes in float32 besides, where w is not."""
+    """Hidden sizes of one normalisation in float32, whatever w is."""
     attention: float
     """Sizes of all heads: queries, output."""
     keys_values: float
@@ -40,22 +40,32 @@ class Kept:
     """Intermediate sizes."""
 
 
-LLAMA_LIKE = Kept(norm=6, norm_float32=2, attention=2, keys_values=2, intermediate=4)
-"""RMSNorm keeps its input, the normalised input and its output; a gated MLP its gate, the gate's
-activation, the other branch and their product."""
+LLAMA_LIKE = Kept(norm=2, norm_float32=1, attention=2, keys_values=2, intermediate=4)
+"""RMSNorm keeps its input, in float32, the normalised input and its output; a gated MLP its gate,
+the gate's activation, the other branch and their product."""
 
 KEPT = {
     "llama": LLAMA_LIKE,
     "mistral": LLAMA_LIKE,
     "qwen2": LLAMA_LIKE,
-    "gpt2": Kept(norm=4, norm_float32=0, attention=2, keys_values=2, intermediate=6),
+    "gpt2": Kept(norm=2, norm_float32=0, attention=2, keys_values=2, intermediate=5),
 }
-"""By `model_type`. GPT-2's LayerNorm keeps input and output, its GELU five intermediate results."""
+"""By `model_type`. GPT-2's LayerNorm keeps input and output; its GELU four results, and what it
+gives."""
+
+NORMS = 2
+"""Normalisations of a layer."""
 
 
 def is_known(architecture: Architecture) -> bool:
     """Return whether activations are counted for this family, and not taken to be Llama's."""
     return architecture.family in KEPT
+
+
+def _norm_bytes(architecture: Architecture, width: int) -> float:
+    """Return what autograd keeps of one token in one normalisation."""
+    kept = KEPT.get(architecture.family, LLAMA_LIKE)
+    return architecture.hidden * (kept.norm * width + kept.norm_float32 * FLOAT32) + FLOAT32
 
 
 def layer_bytes(architecture: Architecture, width: int) -> float:
@@ -64,29 +74,32 @@ def layer_bytes(architecture: Architecture, width: int) -> float:
     heads = architecture.heads * architecture.head_size
     pairs = architecture.key_value_heads * architecture.head_size
     elements = (
-        kept.norm * architecture.hidden
-        + kept.attention * heads
+        kept.attention * heads
         + kept.keys_values * pairs
         + kept.intermediate * architecture.intermediate
     )
-    float32 = kept.norm_float32 * architecture.hidden * FLOAT32 if width < FLOAT32 else 0
-    # log-sum-exp of attention, and the inverse norms
-    return width * elements + float32 + FLOAT32 * (architecture.heads + 2)
+    log_sums = FLOAT32 * architecture.heads
+    return NORMS * _norm_bytes(architecture, width) + width * elements + log_sums
 
 
-def trunk_bytes(
-    architecture: Architecture, tokens: int, width: int, *, recomputed: bool
-) -> float:
+def trunk_bytes(architecture: Architecture, tokens: int, width: int, *, recomputed: bool) -> float:
     """Return what one forward pass over `tokens` keeps, up to the last hidden states.
 
     recomputed: with gradient checkpointing, each layer keeps its input, and one at a time the rest.
     """
-    layer = layer_bytes(architecture, width)
-    last_norm = 3 * architecture.hidden * width
+    layer, last_norm = layer_bytes(architecture, width), _norm_bytes(architecture, width)
     if not recomputed:
         return tokens * (architecture.layers * layer + last_norm)
+    return inputs_bytes(architecture, tokens, width) + tokens * layer
+
+
+def inputs_bytes(architecture: Architecture, tokens: int, width: int) -> float:
+    """Return what a forward pass keeps with gradient checkpointing, before layers are recomputed.
+
+    That is every layer's input, and the last normalisation.
+    """
     inputs = architecture.layers * architecture.hidden * width
-    return tokens * (inputs + layer + last_norm)
+    return tokens * (inputs + _norm_bytes(architecture, width))
 
 
 def backward_bytes(architecture: Architecture, tokens: int, width: int) -> float:

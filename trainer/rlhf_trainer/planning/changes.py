@@ -1,13 +1,13 @@
 """The smallest change that makes a run fit.
 
 Decided here: the order in which changes are tried. First what leaves results as they are and costs
-least time, then more hardware, then another algorithm. One change that is enough alone goes before
-any combination, and a combination of two before one of three.
+only time, then more hardware, then another algorithm. Of each tier, with those before it, one
+change that is enough alone goes before any combination, and two together before three.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import combinations, product
 
 from rlhf_trainer.config import TrainingConfig
@@ -55,23 +55,22 @@ def smallest_change(
     places: Mapping[Phase, Place],
     lengths: Lengths | None = None,
 ) -> tuple[str, ...] | None:
-    """Return the changes, as the manifest spells them, that make a run fit; None if none do.
+    """Return the changes, as the manifest spells them, that make a run fit; None if none are enough.
 
     Those that leave a tenth of the memory free are preferred.
     """
     wanted = Wanted(config, places)
     plan = make_plan(config, models, places, lengths)
+    if plan.refused is None:
+        return ()
     for share in (TIGHT, 1.0):
         crowded = [phase.phase for phase in plan.phases if not _has_room(phase, share)]
-        for changes in _combinations(_options(wanted, crowded)):
-            changed = wanted
-            for change in changes:
-                changed = change.apply(changed)
-            if not _is_valid(changed):
-                continue
-            plan = make_plan(changed.config, models, changed.places, lengths)
-            if fits(plan, share):
-                return tuple(change.text for change in changes)
+        for changes in _combinations(_tiers(wanted, crowded)):
+            changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
+            if _is_valid(changed):
+                plan = make_plan(changed.config, models, changed.places, lengths)
+                if fits(plan, share):
+                    return tuple(change.text for change in changes)
     return None
 
 
@@ -85,25 +84,29 @@ def _has_room(plan: PhasePlan, share: float) -> bool:
     return capacity is None or plan.peak.held.total <= share * capacity
 
 
-def _combinations(options: Sequence[Sequence[Change]]) -> Iterator[tuple[Change, ...]]:
-    for size in range(1, LARGEST_COMBINATION + 1):
-        for kinds in combinations(options, size):
-            yield from product(*kinds)
+def _combinations(tiers: Sequence[Sequence[Sequence[Change]]]) -> Iterator[tuple[Change, ...]]:
+    """Yield sets of changes, one of a kind at most, in the order in which they are preferred."""
+    known: list[Sequence[Change]] = []
+    for tier in tiers:
+        before, known = len(known), [*known, *(changes for changes in tier if changes)]
+        for size in range(1, LARGEST_COMBINATION + 1):
+            for kinds in combinations(range(len(known)), size):
+                if kinds[-1] >= before:
+                    yield from product(*(known[kind] for kind in kinds))
 
 
-def _options(wanted: Wanted, crowded: Sequence[Phase]) -> list[list[Change]]:
-    """Return the changes of each kind, mildest first, in the order in which kinds are tried."""
-    options = [
-        _fewer_tokens(wanted, crowded),
-        _recomputing(wanted),
-        _sharding(wanted),
-        _offloading(wanted),
-        _more_gpus(wanted),
-        _more_nodes(wanted),
-        _shared_trunk(wanted),
-        _adapters(wanted),
+def _tiers(wanted: Wanted, crowded: Sequence[Phase]) -> list[list[list[Change]]]:
+    """Return the changes of each kind, mildest first, in tiers of what they cost a user."""
+    return [
+        [
+            _fewer_tokens(wanted, crowded),
+            _recomputing(wanted),
+            _sharding(wanted),
+            _offloading(wanted),
+        ],
+        [_more_gpus(wanted), _more_nodes(wanted)],
+        [_shared_trunk(wanted), _adapters(wanted)],
     ]
-    return [changes for changes in options if changes]
 
 
 def _with(wanted: Wanted, **sections: object) -> Wanted:
@@ -113,9 +116,7 @@ def _with(wanted: Wanted, **sections: object) -> Wanted:
 def _fewer_tokens(wanted: Wanted, crowded: Sequence[Phase]) -> list[Change]:
     """Return smaller micro-batches of the phases that do not fit, alike where several do not."""
     sections = dict.fromkeys(FIELDS.get(phase, "ppo") for phase in crowded)
-    settings: dict[str, OptimizerConfig] = {
-        name: getattr(wanted.config, name) for name in sections
-    }
+    settings: dict[str, OptimizerConfig] = {name: getattr(wanted.config, name) for name in sections}
     largest = max(section.tokens_per_micro_batch for section in settings.values())
     changes = []
     tokens = largest // 2
@@ -193,15 +194,15 @@ def _more_nodes(wanted: Wanted) -> list[Change]:
     used = max(place.nodes for place in wanted.places.values())
     counts = [2**power for power in range(1, 7)]
     return [
-        _placed(f"placement.nodes: {count}", nodes=count) for count in counts if used < count <= most
+        _placed(f"placement.nodes: {count}", nodes=count)
+        for count in counts
+        if used < count <= most
     ]
 
 
 def _placed(text: str, **update: int) -> Change:
     def apply(wanted: Wanted) -> Wanted:
-        places = {
-            phase: place.model_copy(update=update) for phase, place in wanted.places.items()
-        }
+        places = {phase: place.model_copy(update=update) for phase, place in wanted.places.items()}
         return Wanted(wanted.config, places)
 
     return Change(text, apply)

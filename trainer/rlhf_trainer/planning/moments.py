@@ -58,7 +58,9 @@ def at_rest(networks: Sequence[Network], sharding: Sharding, runtime: float) -> 
             continue
         on_gpu = not sharding.offload
         held = held.plus(
-            weights=sharding.weights(network.parameters, network.architecture.small_parameters(sharding.persistent)),
+            weights=sharding.weights(
+                network.parameters, network.architecture.small_parameters(sharding.persistent)
+            ),
             optimizer=sharding.optimizer(network.trained) if on_gpu else 0,
             gradients=sharding.kept_gradients(network.trained) if on_gpu else 0,
             buffers=sharding.kept_bucket(network.trained),
@@ -79,9 +81,7 @@ def loading(networks: Sequence[Network], sharding: Sharding, runtime: float) -> 
             whole = sharding.width * network.parameters
             copy = sharding.width * network.trained if sharding.stage else 0
             copies = sharding.share(copy) if sharding.stage > 2 else copy  # noqa: PLR2004 - the stage
-            yield Moment(
-                f"loading the {network.name}", before.plus(weights=whole, buffers=copies)
-            )
+            yield Moment(f"loading the {network.name}", before.plus(weights=whole, buffers=copies))
 
 
 def updating(
@@ -145,7 +145,9 @@ def decoding(
     of, width = decoder.architecture, sharding.width
     rest = at_rest(networks, sharding, runtime)
     if decoder.trained:
-        rest = rest.plus(buffers=sharding.whole(decoder.parameters, of.small_parameters(sharding.persistent)))
+        rest = rest.plus(
+            buffers=sharding.whole(decoder.parameters, of.small_parameters(sharding.persistent))
+        )
     per_token = width * of.cache_elements_per_token
     tokens = batch.rows * batch.prompt
     yield Moment(

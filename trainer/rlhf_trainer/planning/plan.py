@@ -78,7 +78,10 @@ class MemoryPlan:
 
 
 def make_plan(
-    config: TrainingConfig, models: Models, places: Mapping[Phase, Place], lengths: Lengths | None = None
+    config: TrainingConfig,
+    models: Models,
+    places: Mapping[Phase, Place],
+    lengths: Lengths | None = None,
 ) -> MemoryPlan:
     """Return the plan of a run; lengths are the longest allowed where the data's are not known."""
     longest = lengths or Lengths.allowed(config)

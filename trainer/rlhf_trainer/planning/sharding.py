@@ -111,13 +111,13 @@ class Sharding:
 
     def gathered(self, parameters: int, small: int) -> float:
         """Return weights that are whole while a network computes under ZeRO 3, at most."""
-        if self.stage < SHARDED_PARAMETERS:
-            return 0
-        return self.width * min(parameters - small, self.live)
+        return min(self.whole(parameters, small), self.width * self.live)
 
     def whole(self, parameters: int, small: int) -> float:
-        """Return what gathering all weights of a network adds."""
-        return self.width * (parameters - small) if self.stage == SHARDED_PARAMETERS else 0
+        """Return what gathering all weights of a network adds; one rank has them already."""
+        if self.stage < SHARDED_PARAMETERS or self.ranks == 1:
+            return 0
+        return self.width * (parameters - small)
 
     def _bucket(self, trained: int) -> float:
         # Elsewhere than on a GPU, what is never written is never there.
