@@ -37,22 +37,27 @@ def plan_manifest(run: RLHFRun, file: Path, asked: Asked) -> int:
     Raises:
         SpecError: a phase's pool is not known, or has no such nodes.
     """
-    pools = {LOCAL_POOL: _local(run.spec), **_pools(asked.pools)}
-    refused = placement_refusal(run.spec, pools)
-    if refused is not None:
-        raise refused
-    hardware = _with_memory(hardware_of(run.spec, pools), asked.gpu_memory_gib)
+    hardware = asked_hardware(run.spec, asked)
     with TemporaryDirectory() as folder:
         config, placed = Path(folder) / "config.json", Path(folder) / HARDWARE_FILE
         config.write_text(run.spec.training().model_dump_json(by_alias=True), encoding="utf-8")
         placed.write_text(hardware.to_json(), encoding="utf-8")
-        options = {
-            "--config": config,
-            "--hardware": placed,
-            "--data-root": file.absolute().parent,
-        }
+        options = {"--config": config, "--hardware": placed, "--data-root": file.absolute().parent}
         words = [str(word) for option in options.items() for word in option]
         return stream(PLAN, *words, *(("--json",) if asked.as_json else ()))
+
+
+def asked_hardware(spec: RLHFRunSpec, asked: Asked) -> Hardware:
+    """Return where the phases would run, with the memory that pools or options name.
+
+    Raises:
+        SpecError: a phase's pool is not known, or has no such nodes.
+    """
+    pools = {LOCAL_POOL: _local(spec), **_pools(asked.pools)}
+    refused = placement_refusal(spec, pools)
+    if refused is not None:
+        raise refused
+    return _with_memory(hardware_of(spec, pools), asked.gpu_memory_gib)
 
 
 def _local(spec: RLHFRunSpec) -> Pool:

@@ -6,10 +6,14 @@ optimiser, what autograd saves, the cache of keys and values. Peaks are those of
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+# The profiler does not see what threads free, in which transformers loads weights otherwise.
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 
 import torch
 from one_start import run_case, start_once
@@ -32,6 +36,11 @@ def storage_bytes(tensors: Iterable[Tensor | None]) -> int:
         if tensor is not None
     }
     return sum(storages.values())
+
+
+def pointers(module: nn.Module) -> set[int]:
+    """Where a module's parameters lie now."""
+    return {value.untyped_storage().data_ptr() for value in module.parameters()}
 
 
 class Meter:
@@ -75,12 +84,12 @@ def measure_engines() -> None:
         **kwargs: Any,
     ) -> float:
         def measured_loss(part: Any) -> Tensor:
-            known = {value.untyped_storage().data_ptr() for value in self.module.parameters()}
             saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
 
             def pack(tensor: Tensor) -> Tensor:
                 storage = tensor.untyped_storage()
-                if storage.data_ptr() not in known:
+                # Weights are no activations; ZeRO 3 gathers them on the way.
+                if storage.data_ptr() not in pointers(self.module):
                     saved[storage.data_ptr()] = storage.nbytes()
                 return tensor
 

@@ -55,7 +55,7 @@ def smallest_change(
     places: Mapping[Phase, Place],
     lengths: Lengths | None = None,
 ) -> tuple[str, ...] | None:
-    """Return the changes, as the manifest spells them, that make a run fit; None if none are enough.
+    """Return the changes that make a run fit, as the manifest spells them; None if none do.
 
     Those that leave a tenth of the memory free are preferred.
     """
