@@ -9,10 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from launching import Launching
-from peer import NEWEST, WITH_PPO, Peer, PeerUnavailableError
+from peer import Peer
 from start import make_start, start_config
 
 from rlhf_trainer.contract import Phase
+from trl_release import NEWEST, WITH_PPO, ReleaseUnavailableError
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def newest_trl(request: pytest.FixtureRequest) -> Peer:
 def _installed(peer: Peer, config: pytest.Config) -> Peer:
     try:
         peer.ensure_installed(_line(config))
-    except PeerUnavailableError as unavailable:
+    except ReleaseUnavailableError as unavailable:
         pytest.skip(str(unavailable))
     return peer
 

@@ -1,0 +1,64 @@
+"""The benchmarks against TRL still run, on toys; what they measure there decides nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peer import Peer
+
+import ppo_against_trl
+from ppo_start import CASES, make_start
+from recording import Result, Table, read_results
+
+BENCHMARKS = Path(ppo_against_trl.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("start")
+    make_start(CASES["toy"], folder)
+    return folder
+
+
+def measured(program: str, start: Path, folder: Path, *arguments: str) -> Result:
+    command = [sys.executable, str(BENCHMARKS / program), "--case", "toy", "--start", str(start)]
+    command += ["--rounds", "1", "--threads", "1", "--results", str(folder), *arguments]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (result,) = read_results(folder)
+    return result
+
+
+def by_side(table: Table) -> dict[object, dict[str, object]]:
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return {row["side"]: row for row in rows}
+
+
+def test_ppo_is_compared_with_trl_and_with_its_floor(
+    trl_with_ppo: Peer, start: Path, tmp_path: Path
+) -> None:
+    result = measured("ppo_against_trl.py", start, tmp_path, "--critic", "Separate")
+    compared, floor = result.tables
+    sides = by_side(compared)
+    assert sides.keys() == {"TRL", "ours"}
+    assert sides["TRL"]["times as fast (CPU)"] == 1
+    for side in sides.values():
+        assert all(isinstance(side[stage], float) for stage in ppo_against_trl.STAGES)
+        assert all(side[stage] for stage in ppo_against_trl.STAGES)
+    assert [row[2] for row in floor.rows] == ["generation", "update", "all"]
+    assert all(row[4] for row in floor.rows)
+    assert result.conditions is not None
+    assert result.conditions.versions["trl"] == trl_with_ppo.version
+
+
+def test_the_reward_model_is_compared_with_trl(
+    newest_trl: Peer, start: Path, tmp_path: Path
+) -> None:
+    result = measured("supervised_against_trl.py", start, tmp_path, "--phase", "reward-model")
+    sides = by_side(result.tables[0])
+    assert sides.keys() == {"TRL", "ours"}
+    assert all(side["samples/s"] for side in sides.values())
+    assert result.conditions is not None
+    assert result.conditions.versions["trl"] == newest_trl.version
