@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from preparing import Prepare, make_model, refused
-from transformers import AutoConfig, LlamaConfig
+from transformers import AutoConfig, BertConfig, BertForSequenceClassification, LlamaConfig
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import HARDWARE_FILE, Hardware, Phase, Place
@@ -83,6 +83,7 @@ def test_preparation_without_hardware_plans_nothing(prepare: Prepare) -> None:
 )
 def test_a_configuration_is_enough_to_count_parameters(name: str, parameters: int) -> None:
     architecture = architecture_of(AutoConfig.from_pretrained(PLANS / name))
+    assert architecture is not None
     assert architecture.parameters == parameters
     unread = architecture.vocabulary * architecture.hidden
     assert architecture.classifier_parameters == parameters - unread + architecture.hidden
@@ -96,6 +97,8 @@ def test_tied_embeddings_are_counted_once() -> None:
     sizes |= {"intermediate_size": 16, "num_attention_heads": 2}
     untied = architecture_of(LlamaConfig(**sizes, tie_word_embeddings=False))
     tied = architecture_of(LlamaConfig(**sizes, tie_word_embeddings=True))
+    assert untied is not None
+    assert tied is not None
     assert untied.parameters - tied.parameters == 64 * 8
     assert untied.classifier_parameters == tied.classifier_parameters
 
@@ -115,6 +118,27 @@ def test_reward_model_of_another_size_is_planned_with_its_own(tmp_path: Path) ->
     assert models is not None
     assert models.has_own_reward
     assert models.reward.vocabulary < models.policy.vocabulary
+
+
+def test_reward_model_that_is_no_language_model_is_counted_as_a_classifier() -> None:
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=1,
+    )
+    architecture = architecture_of(config)
+    assert architecture is not None
+    whole = BertForSequenceClassification(config)
+    assert architecture.classifier_parameters == sum(p.numel() for p in whole.parameters())
+
+
+def test_sizes_that_cannot_be_told_are_not_guessed() -> None:
+    config = LlamaConfig()
+    config.auto_map = {"AutoModelForCausalLM": "modeling.Model"}
+    assert architecture_of(config) is None
 
 
 def run_plan(folder: Path, config: TrainingConfig, place: Hardware, *options: str) -> int:

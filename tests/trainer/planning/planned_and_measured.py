@@ -57,8 +57,8 @@ SETTINGS: dict[str, Any] = {
     "sft": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
     "rewardModel": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
     "ppo": {
-        "totalEpisodes": 32,
-        "rolloutBatchSize": 16,
+        "totalEpisodes": 64,
+        "rolloutBatchSize": 32,
         "minibatchSize": 16,
         "maximumResponseTokens": 24,
         "tokensPerMicroBatch": 81,
@@ -194,6 +194,7 @@ def _lengths(data: PreparedData) -> Lengths:
 @cache
 def _models(data_root: Path, name: str, *, own_reward: bool) -> Models:
     architecture = architecture_of(AutoConfig.from_pretrained(data_root / name))
+    assert architecture is not None
     return Models(architecture, architecture, has_own_reward=own_reward)
 
 

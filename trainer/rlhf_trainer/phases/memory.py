@@ -29,17 +29,17 @@ NOTHING_FITS = (
 def models_of(
     config: TrainingConfig, data_root: Path, named: NamedModels, reads: Reads = Reads.TOKENS
 ) -> Models | None:
-    """Return the sizes of a run's models; None for one whose code comes with it.
+    """Return the sizes of a run's models; None if those of one cannot be told.
 
     Raises:
         InvalidError: a configuration cannot be read.
         PhaseError: the hub does not answer.
     """
-    configs = [load_config(*named.policy), load_config(*named.reward)]
-    if any(getattr(each, "auto_map", None) for each in configs):
+    policy = architecture_of(load_config(*named.policy))
+    alike = named.reward == named.policy
+    reward = policy if alike else architecture_of(load_config(*named.reward))
+    if policy is None or reward is None:
         return None
-    policy = architecture_of(configs[0])
-    reward = policy if named.reward == named.policy else architecture_of(configs[1])
     return Models(
         policy,
         reward,

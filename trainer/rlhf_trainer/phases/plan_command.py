@@ -45,8 +45,9 @@ def _plan(config: TrainingConfig, hardware: Hardware, data_root: Path, *, as_jso
     models = models_of(config, data_root, named_models(config, data_root))
     if models is None:
         sys.stderr.write(
-            "spec.model.trustRemoteCode=true: the model's code comes with it, and is not run to "
-            "count its parameters; plan with a model of a known architecture and the same size\n"
+            f"spec.model.source={config.model.source}: the sizes of this architecture, or of the "
+            "reward model's, cannot be told from its configuration; plan with a model of a known "
+            "architecture and the same size\n"
         )
         return Outcome.INVALID.exit_code
     plan = make_plan(config, models, hardware.places)

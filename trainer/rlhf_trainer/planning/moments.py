@@ -34,7 +34,7 @@ class Components:
     @property
     def total(self) -> float:
         """All of them."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum(float(getattr(self, field.name)) for field in fields(self))
 
     def plus(self, **more: float) -> "Components":
         """Return these with more of some."""
