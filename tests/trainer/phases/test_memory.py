@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from preparing import Prepare, make_model, refused
 from transformers import AutoConfig, BertConfig, BertForSequenceClassification, LlamaConfig
 
@@ -155,7 +156,7 @@ def run_plan(folder: Path, config: TrainingConfig, place: Hardware, *options: st
 def test_plan_of_a_hub_model_without_a_hub_says_what_is_enough(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     config = config_of(model={"source": "nobody/no-such-model"})
     assert run_plan(tmp_path, config, hardware(80)) != 0
     said = capsys.readouterr().err
