@@ -106,7 +106,7 @@ compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and w
 	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
 .PHONY: bench
-bench: bench-ppo bench-supervised docs ## Measure speed and memory on CPU, beside TRL; a quarter of an hour
+bench: bench-ppo bench-supervised bench-plan docs ## Measure speed and memory on CPU, beside TRL; a quarter of an hour
 
 .PHONY: bench-ppo
 bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the machine's limit
@@ -115,6 +115,10 @@ bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the mac
 .PHONY: bench-supervised
 bench-supervised: $(INSTALLED) ## Measure SFT and the reward model beside TRL's
 	$(BIN)/python benchmarks/supervised_against_trl.py
+
+.PHONY: bench-plan
+bench-plan: $(INSTALLED) ## Hold the memory plan against what real phases hold
+	$(BIN)/python benchmarks/plan_memory.py
 
 .PHONY: bench-revisions
 bench-revisions: $(INSTALLED) ## Measure PPO of this tree beside that of an older one: BEFORE=folder

@@ -14,7 +14,7 @@ from rlhf_operator.decide import Ended, NotStarted, Observed, Running
 from rlhf_operator.local import LocalBackend
 from rlhf_operator.local.processes import kill_and_wait, members, start
 from rlhf_operator.reconcile import Reconciler
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import Hardware, Phase
 
 
 @pytest.fixture
@@ -137,6 +137,18 @@ def test_apply_stop_twice_asks_once(bench: Any, launched: list[subprocess.Popen[
     one_pass(bench, backend)
     assert len(backend._asked_to_end) == 1
     assert members(bench.workspace.root) == [launched[0].pid]
+
+
+def test_preparation_is_told_where_phases_run_and_no_memory_that_could_refuse(
+    bench: Any, launched: list[subprocess.Popen[bytes]]
+) -> None:
+    backend = orphan(bench, launched, {"wait": True})
+    live = seen(bench, backend).executions
+    (key,) = live
+    hardware = Hardware.from_json(backend.paths(key).hardware.read_text("utf-8"))
+    assert {place.memory_bytes for place in hardware.places.values()} == {None}
+    assert set(hardware.places) == set(Phase) - {Phase.PREPARATION}
+    backend.close()
 
 
 def test_start_missing_launcher_is_told(bench: Any) -> None:

@@ -86,15 +86,15 @@ def training_config(**changes: Any) -> dict[str, Any]:
         "evaluation": {"promptCount": 4, "sampleCount": 2},
         "checkpoint": {"everySteps": 1},
     }
-    return _merged(config, changes)
+    return merge(config, changes)
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
         both = isinstance(value, dict) and isinstance(old, dict)
-        merged[key] = _merged(old, value) if both else value
+        merged[key] = merge(old, value) if both else value
     return merged
 
 

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
                 attempt=arguments.attempt,
                 telemetry=telemetry,
                 preemption=preemption,
+                hardware=arguments.load_hardware(),
             )
             result = run_phase(context)
     except OSError as error:

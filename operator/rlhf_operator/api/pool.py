@@ -35,7 +35,10 @@ class Pool(ConfigModel):
     """GPUs of each node. Default: 0, a pool without GPUs."""
 
     gpu_memory_bytes: int | None = Field(default=None, ge=1, le=2**50)
-    """Memory of each GPU, in bytes. Default: not known."""
+    """Memory of each GPU, in bytes: Preparation refuses a run that cannot fit.
+
+    Default: not known, and nothing is refused for want of it.
+    """
 
     maximum_nodes: int | None = Field(default=None, ge=1, le=100_000)
     """Nodes that one run may take. Default: as many as it asks for."""

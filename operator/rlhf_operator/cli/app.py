@@ -8,6 +8,7 @@ import typer
 
 from rlhf_operator.api.manifest import load_manifest
 from rlhf_operator.cli.exit_codes import INTERRUPTED, exit_code_of
+from rlhf_operator.cli.plan import BUILT_IN_POOLS, Asked, plan_manifest
 from rlhf_operator.cli.run import run_manifest
 from rlhf_operator.cli.starter import write_starter
 from rlhf_operator.cli.trainer import AGREEMENT, REPORT, stream
@@ -64,6 +65,38 @@ def run(
 def validate(file: Manifest, overrides: Overrides = None) -> None:
     """Check a manifest and the data it names, every record; print each problem on a line."""
     raise typer.Exit(validate_manifest(file, overrides or ()))
+
+
+@app.command()
+def plan(
+    file: Manifest,
+    overrides: Overrides = None,
+    *,
+    pools: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Node pools, as the chart's values declare them. "
+            f"Default: {', '.join(BUILT_IN_POOLS)}, with 8 GPUs per node.",
+        ),
+    ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB", min=1, help="Memory of each GPU, in GiB. Default: what its pool says."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print bytes as JSON, every moment of every phase.")
+    ] = False,
+) -> None:
+    """Predict how much memory a run needs, by phase and by what it is for.
+
+    Reads the models' config.json; no data, no weights. Exits with 20 if a phase cannot fit its
+    GPUs, and names the smallest change that makes it fit.
+    """
+    asked = Asked(pools, gpu_memory, as_json=as_json)
+    raise typer.Exit(plan_manifest(load_manifest(file, overrides or ()), file, asked))
 
 
 @app.command()

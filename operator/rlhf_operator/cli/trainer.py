@@ -7,6 +7,7 @@ from rlhf_operator.errors import TrainerError
 
 DATA_CHECK = "rlhf_trainer.data.check"
 AGREEMENT = "rlhf_trainer.data.agreement_command"
+PLAN = "rlhf_trainer.phases.plan_command"
 REPORT = "rlhf_trainer.report"
 
 

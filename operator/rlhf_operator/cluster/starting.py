@@ -17,11 +17,13 @@ from rlhf_operator.errors import ClusterError
 from rlhf_operator.render import (
     attempt_config,
     config_digest,
+    hardware_of,
     job_name,
     pytorch_job,
     workspace_claim,
 )
 from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.contract import Phase
 
 CONFIG_FILE = "config.json"
 
@@ -39,7 +41,8 @@ class Starter:
         """Create what an attempt needs, for a run with the status decided upon; twice is once."""
         key = action.key
         config = await self._config(run, key, action.config)
-        await self._create(run, CONFIG_MAPS, attempt_config(run, key, config))
+        hardware = hardware_of(run.spec, pools) if key.phase is Phase.PREPARATION else None
+        await self._create(run, CONFIG_MAPS, attempt_config(run, key, config, hardware))
         claim = workspace_claim(run)
         if claim is not None and _is_first(run.status):
             await self._create(run, CLAIMS, claim, shared=True)

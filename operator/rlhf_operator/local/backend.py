@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_operator.api import AttemptKey, RLHFRun, RunKey, placed
+from rlhf_operator.api import Pool as DeclaredPool
 from rlhf_operator.api.spec import LOCAL_POOL
 from rlhf_operator.decide import (
     Decision,
@@ -36,7 +37,8 @@ from rlhf_operator.local.processes import (
 )
 from rlhf_operator.local.progress import read_progress, read_result
 from rlhf_operator.local.store import RunStore, write_durably
-from rlhf_trainer.contract import AttemptPaths, Workspace
+from rlhf_operator.render import hardware_of
+from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
 
 LOCAL_POOLS = (Pool(LOCAL_POOL, maximum_nodes=1),)
 
@@ -120,6 +122,10 @@ class LocalBackend:
         paths = self.paths(action.key)
         if paths.config.exists():
             return
+        if action.key.phase is Phase.PREPARATION:
+            # It plans memory, and refuses nothing: how much this machine can spare is not known.
+            local = DeclaredPool(name=LOCAL_POOL)
+            write_durably(paths.hardware, hardware_of(run.spec, {LOCAL_POOL: local}).to_json())
         config = action.config.model_dump_json(by_alias=True, indent=2)
         # The file's existence says that the attempt has been started; see `_look`.
         write_durably(paths.config, config)

@@ -1,4 +1,7 @@
-"""The configuration of an attempt: the training half and the guard, in an immutable ConfigMap."""
+"""The configuration of an attempt: the training half and the guard, in an immutable ConfigMap.
+
+That of Preparation says besides where the phases run, for the memory plan.
+"""
 
 import hashlib
 from typing import Any
@@ -6,20 +9,26 @@ from typing import Any
 from rlhf_operator.api import AttemptKey, RLHFRun
 from rlhf_operator.render.labels import attempt_metadata
 from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.contract import HARDWARE_FILE, Hardware
 
 CONFIG_FILE = "config.json"
 
 DIGEST_CHARACTERS = 16
 
 
-def attempt_config(run: RLHFRun, key: AttemptKey, config: TrainingConfig) -> dict[str, Any]:
-    """Return the ConfigMap that an attempt reads."""
+def attempt_config(
+    run: RLHFRun, key: AttemptKey, config: TrainingConfig, hardware: Hardware | None = None
+) -> dict[str, Any]:
+    """Return the ConfigMap that an attempt reads; Preparation is told the hardware."""
+    data = {CONFIG_FILE: config_text(config)}
+    if hardware is not None:
+        data[HARDWARE_FILE] = hardware.to_json()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": attempt_metadata(run, key, config_digest(config)),
         "immutable": True,
-        "data": {CONFIG_FILE: config_text(config)},
+        "data": data,
     }
 
 

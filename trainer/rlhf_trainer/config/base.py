@@ -96,7 +96,8 @@ class OptimizerConfig(ConfigModel):
     """Tokens, padding included, in one forward and backward pass on one rank; results do not
     depend on it, memory does.
 
-    Default: fits a 7B model in bf16 with gradient checkpointing on 80 GB.
+    Default: updates of a 7B model in bf16 with gradient checkpointing fit 80 GB; `rlhf plan` says
+    what a run needs.
     """
 
     packing: bool = False

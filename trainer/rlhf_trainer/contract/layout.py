@@ -6,6 +6,7 @@ An attempt writes only under its own directory; what it takes from elsewhere it 
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_trainer.contract.hardware import HARDWARE_FILE
 from rlhf_trainer.contract.phases import Phase
 
 
@@ -20,6 +21,11 @@ class AttemptPaths:
     def config(self) -> Path:
         """The trainer's configuration as this attempt was started with (`rlhf run` only)."""
         return self.root / "config.json"
+
+    @property
+    def hardware(self) -> Path:
+        """Where the phases run, beside the configuration (`rlhf run`, Preparation only)."""
+        return self.root / HARDWARE_FILE
 
     @property
     def checkpoints(self) -> Path:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
+from rlhf_trainer.contract import HARDWARE_FILE, AttemptPaths, Hardware, Phase, Workspace
 from rlhf_trainer.errors import InvalidError
 
 DEFAULT_METRICS_PORT = 8000
@@ -73,6 +73,21 @@ class Arguments:
     def paths(self) -> AttemptPaths:
         """Where the attempt writes."""
         return Workspace(self.workspace).attempt(self.iteration, self.phase, self.attempt)
+
+    def load_hardware(self) -> Hardware | None:
+        """Read where the phases run, if that lies beside the configuration.
+
+        Raises:
+            InvalidError: it cannot be read.
+        """
+        file = self.config.with_name(HARDWARE_FILE)
+        try:
+            return Hardware.from_json(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            problem = f"cannot be read: {str(error).splitlines()[0]}"
+            raise InvalidError("hardware", file, problem, "remove it, or mend it") from error
 
     def load_config(self) -> TrainingConfig:
         """Read the configuration file.

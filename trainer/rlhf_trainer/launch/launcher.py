@@ -87,6 +87,7 @@ def _prepare(arguments: Arguments) -> Topology:
     except OSError as error:
         raise WorkspaceError(arguments.workspace, "the attempt's folder", error) from error
     arguments.load_config()
+    arguments.load_hardware()
     return topology
 
 

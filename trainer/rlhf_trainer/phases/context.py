@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.model import ModelConfig
-from rlhf_trainer.contract import AttemptPaths, Outcome, Phase, Result, Workspace
+from rlhf_trainer.contract import AttemptPaths, Hardware, Outcome, Phase, Result, Workspace
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.errors import InvalidError, PreemptedError
 from rlhf_trainer.telemetry.telemetry import Telemetry
@@ -20,6 +20,12 @@ class Preemption:
     def request(self, *_: object) -> None:
         """Note the request: usable as a signal handler."""
         self.requested = True
+
+
+def source_in(data_root: Path, name: str) -> str:
+    """Return the folder below the data root that `name` names, or `name` as a hub id."""
+    folder = data_root / name
+    return str(folder) if folder.exists() else name
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class PhaseContext:
     attempt: int
     telemetry: Telemetry
     preemption: Preemption = field(default_factory=Preemption)
+    hardware: Hardware | None = None
+    """Where the phases run, if Preparation is told."""
 
     @property
     def paths(self) -> AttemptPaths:
@@ -53,8 +61,7 @@ class PhaseContext:
 
     def source(self, name: str) -> str:
         """Return the folder below the data root that `name` names, or `name` as a hub id."""
-        folder = self.data_root / name
-        return str(folder) if folder.exists() else name
+        return source_in(self.data_root, name)
 
     def completed(self, phase: Phase) -> AttemptPaths:
         """Return the newest completed attempt at an earlier phase.

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from rlhf_trainer.config.model import ModelConfig
-from rlhf_trainer.config.sft import ModelFrom
 from rlhf_trainer.data.check import CheckedData, check_data
 from rlhf_trainer.data.encoding import Encoder
 from rlhf_trainer.data.fit import require_positions, require_rows
@@ -27,12 +25,14 @@ from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer
 from rlhf_trainer.errors import GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.judge import load_entry_point
+from rlhf_trainer.phases.memory import models_of, require_memory
 from rlhf_trainer.phases.model_checks import (
-    Model,
     require_bridge,
     require_policies,
     reward_model_reads,
 )
+from rlhf_trainer.phases.named_models import named_models
+from rlhf_trainer.planning.table import to_json
 
 NUM_STEPS = len(PreparedSet) + 2
 """For progress: reading, one for each set, writing."""
@@ -54,9 +54,7 @@ def run(context: PhaseContext) -> PhaseReport:
 
     load_entry_point(config.evaluation.judge)
 
-    base = _base(context)
-    policy = _policy(context, base)
-    reward = _reward(context, policy)
+    base, policy, reward = named = named_models(config, context.data_root)
     limits = {each: load_limits(*each) for each in (base, policy, reward)}
     tokenizer = load_tokenizer(*base)
     require_policies(tokenizer, (base, policy), context)
@@ -71,45 +69,17 @@ def run(context: PhaseContext) -> PhaseReport:
         require_bridge(tokenizer, reward, [*checked.prompts.train, *checked.prompts.held_out])
         limits[reward] = replace(limits[reward], maximum_positions=None)
     require_positions(config, sets, limits[policy], limits[reward])
+    plan = require_memory(context, models_of(config, context.data_root, named, reads), sets)
     context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
     facts = {
         "model": {"source": config.model.source},
         "rewardModel": {"reads": reads.value},
         "data": checked.summary(),
+        "memory": None if plan is None else to_json(plan),
     }
     PreparedData(context.paths.data).write(sets, tokenizer, special, facts)
     context.telemetry.progress(NUM_STEPS, NUM_STEPS, "done")
     return _report(checked, sets)
-
-
-def _base(context: PhaseContext) -> Model:
-    model = context.config.model
-    return Model(context.source(model.source), model, "spec.model.source")
-
-
-def _policy(context: PhaseContext, base: Model) -> Model:
-    """Return what the policy is before PPO, or starts SFT from."""
-    existing = context.config.sft.from_
-    if existing is None:
-        return base
-    return _existing(context, existing, base.config, "spec.sft.from.path")
-
-
-def _reward(context: PhaseContext, policy: Model) -> Model:
-    """Return what the reward model is, or starts from."""
-    settings = context.config.reward_model
-    if settings.from_ is not None:
-        held = context.reward_model_config
-        return _existing(context, settings.from_, held, "spec.rewardModel.from.path")
-    if settings.model is None:
-        return policy
-    source = context.source(settings.model.source)
-    return Model(source, settings.model, "spec.rewardModel.model.source")
-
-
-def _existing(context: PhaseContext, model: ModelFrom, held: ModelConfig, place: str) -> Model:
-    named = held.model_copy(update={"source": model.path})
-    return Model(str(context.data_root / model.path), named, place)
 
 
 def _pass_gate(checked: CheckedData) -> None:

@@ -19,7 +19,7 @@ from rlhf_operator.errors import (
 
 HEAVY = ("torch", "transformers", "numpy", "datasets", "deepspeed", "matplotlib", "kubernetes")
 
-COMMANDS = ("run", "validate", "init", "report", "agreement")
+COMMANDS = ("run", "validate", "plan", "init", "report", "agreement")
 
 LOADED = f"""
 import sys
@@ -38,6 +38,7 @@ sys.stderr.write("\\nheavy:" + " ".join(name for name in {HEAVY!r} if name in sy
         pytest.param(["--help"], id="help"),
         pytest.param(["validate", "none.yaml"], id="validate"),
         pytest.param(["run", "none.yaml"], id="run"),
+        pytest.param(["plan", "none.yaml"], id="plan"),
     ],
 )
 def test_app_imports_nothing_heavy(arguments: list[str]) -> None:

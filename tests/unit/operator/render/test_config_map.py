@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from rlhf_operator.api import AttemptKey, RLHFRun
-from rlhf_operator.render import attempt_config, config_digest
+from rlhf_operator.api import AttemptKey, Pool, RLHFRun
+from rlhf_operator.render import attempt_config, config_digest, hardware_of
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import Hardware, Phase
 
 Build = Callable[..., RLHFRun]
 KEY = AttemptKey(1, Phase.PPO, 1)
@@ -32,3 +32,31 @@ def test_digest_changes_with_the_guard_and_not_with_the_placement(cluster_run: B
     guarded = cluster_run("spec.guard.kl.limitNats=12")
     digests = [config_digest(run.spec.training()) for run in (base, moved, guarded)]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_preparation_is_told_where_phases_run(
+    cluster_run: Build,
+    pools: dict[str, Pool],
+    assert_golden: Callable[[str, dict[str, Any] | None], None],
+) -> None:
+    run = cluster_run(
+        "spec.placement={pool: a100-80gb, gpusPerNode: 8, phases: {sft: {nodes: 2}}}",
+        "spec.workspace.accessMode=ReadWriteMany",
+        "spec.sft.batchSize=64",
+    )
+    key = KEY._replace(phase=Phase.PREPARATION)
+    hardware = hardware_of(run.spec, pools)
+    manifest = attempt_config(run, key, run.spec.training(), hardware)
+    assert_golden("config-map-preparation", manifest)
+    assert Hardware.from_json(manifest["data"]["hardware.json"]) == hardware
+    digests = [
+        manifest["metadata"]["annotations"],
+        attempt_config(run, key, run.spec.training())["metadata"]["annotations"],
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_pool_that_has_gone_leaves_its_memory_unknown(cluster_run: Build) -> None:
+    run = cluster_run("spec.placement={pool: gone, gpusPerNode: 8}")
+    place = hardware_of(run.spec, {}).places[Phase.PPO]
+    assert (place.pool, place.memory_bytes, place.maximum_processes) == ("gone", None, None)

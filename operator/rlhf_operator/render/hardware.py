@@ -1,0 +1,28 @@
+"""Where a run's phases are placed, for the memory plan: nodes, ranks and the memory of a GPU."""
+
+from collections.abc import Mapping
+
+from rlhf_operator.api import Pool, RLHFRunSpec, placed
+from rlhf_operator.api.placement import TRAINED_PHASES
+from rlhf_trainer.contract import Hardware, Phase, Place
+
+
+def hardware_of(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> Hardware:
+    """Return the places of all phases that train."""
+    return Hardware(places={phase: _place(spec, phase, pools) for phase in TRAINED_PHASES})
+
+
+def _place(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> Place:
+    place = placed(spec.placement, phase)
+    # A pool that has been taken away since the run was accepted is told by whatever needs it.
+    pool = pools.get(place.pool) or Pool(name=place.pool)
+    is_gpu = place.gpus_per_node > 0
+    return Place(
+        pool=pool.name,
+        nodes=place.nodes,
+        processes=place.processes,
+        is_gpu=is_gpu,
+        memory_bytes=pool.gpu_memory_bytes if is_gpu else None,
+        maximum_processes=pool.gpus_per_node or None if is_gpu else None,
+        maximum_nodes=pool.maximum_nodes,
+    )

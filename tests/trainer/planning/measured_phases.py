@@ -1,0 +1,200 @@
+"""Run under torchrun: real phases, and what their tensors hold; rank 0 prints it as JSON.
+
+Bytes are counted where the phases themselves make tensors: parameters, gradients, states of the
+optimiser, what autograd saves, the cache of keys and values. Peaks are those of torch's allocator.
+"""
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+# The profiler does not see what threads free, in which transformers loads weights otherwise.
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+
+import torch
+from one_start import run_case, start_once
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from transformers import DynamicCache
+
+from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.rollout import sampler as sampling
+
+MARK, STAGE = "measured: ", "stage: "
+
+
+def storage_bytes(tensors: Iterable[Tensor | None]) -> int:
+    """Bytes of the storages behind some tensors, each once."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in tensors
+        if tensor is not None
+    }
+    return sum(storages.values())
+
+
+def pointers(module: nn.Module) -> set[int]:
+    """Where a module's parameters lie now."""
+    return {value.untyped_storage().data_ptr() for value in module.parameters()}
+
+
+class Meter:
+    """What one phase has held so far, largest first."""
+
+    def __init__(self) -> None:
+        self.engines: list[TrainingEngine] = []
+        self.held: dict[str, int] = {}
+
+    def note(self, name: str, value: int) -> None:
+        self.held[name] = max(self.held.get(name, 0), value)
+
+    def name(self, engine: TrainingEngine) -> str:
+        return ("policy", "critic")[self.engines.index(engine)]
+
+
+meter = Meter()
+
+
+def measure_engines() -> None:
+    """Count gradients, states and saved activations of every update."""
+    start, update = TrainingEngine.__init__, TrainingEngine.update
+
+    def measured_start(self: TrainingEngine, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **kwargs)
+        meter.engines.append(self)
+        meter.note(f"{meter.name(self)}.weights", weights(self.module))
+        backward = self._engine.backward
+
+        def measured_backward(loss: Tensor) -> None:
+            backward(loss)
+            grads = [parameter.grad for parameter in self.module.parameters()]
+            meter.note(f"{meter.name(self)}.gradients", storage_bytes(grads))
+
+        self._engine.backward = measured_backward
+
+    def measured_update(
+        self: TrainingEngine,
+        micro_batches: Sequence[Any],
+        loss_of: Callable[[Any], Tensor],
+        **kwargs: Any,
+    ) -> float:
+        def measured_loss(part: Any) -> Tensor:
+            saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
+
+            def pack(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                # Weights are no activations; ZeRO 3 gathers them on the way.
+                if storage.data_ptr() not in pointers(self.module):
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                loss = loss_of(part)
+            meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
+            return loss
+
+        with record_function(f"{STAGE}update of the {meter.name(self)}"):
+            norm = update(self, micro_batches, measured_loss, **kwargs)
+        meter.note(f"{meter.name(self)}.optimizer", states(self))
+        return norm
+
+    TrainingEngine.__init__ = measured_start  # type: ignore[method-assign]
+    TrainingEngine.update = measured_update  # type: ignore[assignment,method-assign]
+
+
+def weights(module: nn.Module) -> int:
+    """Bytes of parameters at rest; of shards where they are sharded."""
+    return storage_bytes(getattr(value, "ds_tensor", value) for value in module.parameters())
+
+
+def states(engine: TrainingEngine) -> int:
+    """Bytes of moments, and of float32 copies where they are no weights themselves."""
+    outer = engine._engine.optimizer
+    inner = getattr(outer, "optimizer", outer)
+    moments = [
+        value
+        for state in inner.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]
+    masters = [
+        *getattr(outer, "single_partition_of_fp32_groups", ()),
+        *getattr(outer, "fp32_partitioned_groups_flat", ()),
+    ]
+    shards = {
+        getattr(value, "ds_tensor", value).untyped_storage().data_ptr()
+        for value in engine.module.parameters()
+    }
+    own = [value for value in masters if value.untyped_storage().data_ptr() not in shards]
+    return storage_bytes([*moments, *own])
+
+
+def measure_caches() -> None:
+    """Count keys and values after every token."""
+
+    class MeasuredCache(DynamicCache):
+        def update(self, *args: Any, **kwargs: Any) -> Any:
+            both = super().update(*args, **kwargs)
+            held = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
+            meter.note("kvCache", storage_bytes(held))
+            return both
+
+    sampling.DynamicCache = MeasuredCache  # type: ignore[misc]
+
+
+def measure_decoding() -> None:
+    """Mark rollouts in the profile."""
+    sample = sampling.TransformersSampler.sample
+
+    def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
+        with record_function(f"{STAGE}rollout"):
+            return sample(self, *args)
+
+    sampling.TransformersSampler.sample = marked_sample  # type: ignore[method-assign]
+
+
+def peaks(profiler: profile) -> dict[str, int]:
+    """Return the most bytes that torch's allocator held at once: in each stage, and elsewhere."""
+    events = list(profiler.profiler.kineto_results.events())  # type: ignore[union-attr]
+    stages = [
+        (event.name().removeprefix(STAGE), event.start_ns(), event.end_ns())
+        for event in events
+        if event.name().startswith(STAGE)
+    ]
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    found: dict[str, int] = {}
+    held = 0
+    for moment, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        name = next((name for name, began, ended in stages if began <= moment <= ended), "loading")
+        found[name] = max(found.get(name, 0), held)
+    return found
+
+
+def main(cases: Path) -> None:
+    global meter  # noqa: PLW0603 - a new one for each phase
+    measure_engines()
+    measure_caches()
+    measure_decoding()
+    stop, ranks = process_group.stop, start_once()
+    for argv in json.loads(cases.read_text(encoding="utf-8")):
+        meter = Meter()
+        gc.collect()  # engines are cyclic, and what is freed later would count here
+        ranks.barrier()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            result = run_case(argv, ranks)
+        found = {"outcome": result.outcome, "held": meter.held, "peaks": peaks(profiler)}
+        if ranks.is_main:
+            sys.stdout.write(MARK + json.dumps(found | {"message": result.message}) + "\n")
+            sys.stdout.flush()
+        ranks.barrier()
+    stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""The memory plan of a run whose models are known by their configurations.
+
+Decided here: when a plan ends a run. Only a GPU's memory that somebody has named refuses: machines
+swap and share, and what they have to spare is not known.
+"""
+
+from pathlib import Path
+
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.contract import Hardware
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
+from rlhf_trainer.data.prepared import PreparedSet, Reads, TokenisedSets
+from rlhf_trainer.data.tokenizer import load_config
+from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.counting import architecture_of
+from rlhf_trainer.phases.context import PhaseContext, source_in
+from rlhf_trainer.phases.named_models import NamedModels
+from rlhf_trainer.planning.changes import smallest_change
+from rlhf_trainer.planning.networks import Models
+from rlhf_trainer.planning.plan import MemoryPlan, make_plan
+from rlhf_trainer.planning.shapes import Lengths
+from rlhf_trainer.planning.table import refusal, table
+
+NOTHING_FITS = (
+    "none of the changes known here is enough: take GPUs with more memory, or a smaller model"
+)
+
+
+def models_of(
+    config: TrainingConfig, data_root: Path, named: NamedModels, reads: Reads = Reads.TOKENS
+) -> Models | None:
+    """Return the sizes of a run's models; None if those of one cannot be told.
+
+    Raises:
+        InvalidError: a configuration cannot be read.
+        PhaseError: the hub does not answer.
+    """
+    policy = architecture_of(load_config(*named.policy))
+    alike = named.reward == named.policy
+    reward = policy if alike else architecture_of(load_config(*named.reward))
+    if policy is None or reward is None:
+        return None
+    return Models(
+        policy,
+        reward,
+        has_own_reward=_has_own_reward(config, data_root, named),
+        reward_reads_text=reads is Reads.TEXT,
+        sft_is_adapter=config.sft.from_ is None or is_adapter(named.policy.source),
+    )
+
+
+def _has_own_reward(config: TrainingConfig, data_root: Path, named: NamedModels) -> bool:
+    """Return whether the reward model is no adapter of the policy's base."""
+    if config.reward_model.from_ is None:
+        return config.reward_model.model is not None
+    folder = named.reward.source
+    return not (is_adapter(folder) and source_in(data_root, base_of(folder)) == named.base.source)
+
+
+def require_memory(
+    context: PhaseContext, models: Models | None, sets: TokenisedSets
+) -> MemoryPlan | None:
+    """Tell what the run will need with the data's own lengths, where it is known where it runs.
+
+    Raises:
+        InvalidError: a phase cannot fit its GPUs.
+    """
+    if models is None or context.hardware is None:
+        return None
+    lengths = _lengths(sets)
+    plan = make_plan(context.config, models, context.hardware.places, lengths)
+    context.telemetry.note(table(plan))
+    if refused := refused_by(plan, context.config, models, context.hardware, lengths):
+        raise refused
+    return plan
+
+
+def refused_by(
+    plan: MemoryPlan,
+    config: TrainingConfig,
+    models: Models,
+    hardware: Hardware,
+    lengths: Lengths | None = None,
+) -> InvalidError | None:
+    """Return why a plan ends a run, and the smallest change that mends it; None if it fits."""
+    found = refusal(plan)
+    if found is None:
+        return None
+    changes = smallest_change(config, models, hardware.places, lengths)
+    fix = f"set {' and '.join(changes)}" if changes else NOTHING_FITS
+    return InvalidError(*found, fix)
+
+
+def _lengths(sets: TokenisedSets) -> Lengths:
+    longest = {which: int(tokenised.data.lengths.max()) for which, tokenised in sets.items()}
+    return Lengths(
+        max(longest[PreparedSet.DEMONSTRATIONS], longest[PreparedSet.HELD_OUT_DEMONSTRATIONS]),
+        max(longest[PreparedSet.COMPARISONS], longest[PreparedSet.HELD_OUT_COMPARISONS]),
+        max(longest[PreparedSet.PROMPTS], longest[PreparedSet.HELD_OUT_PROMPTS]),
+    )

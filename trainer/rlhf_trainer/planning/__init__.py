@@ -1,0 +1,1 @@
+"""How much memory a run needs: arithmetic on sizes. Imports no torch."""

@@ -1,0 +1,126 @@
+"""Bytes of activations: the one place where they are counted, as a table by family of models.
+
+Legend: H = hidden size, A = all heads' size together, K = all key and value heads' size together,
+F = intermediate size, V = vocabulary, w = bytes of a weight (4 or 2).
+
+What autograd keeps of one token in one layer, under SDPA or FlashAttention without attention mask:
+normalisations compute in float32, so with w = 2 they keep more than one format.
+"""
+
+from dataclasses import dataclass
+
+from rlhf_trainer.planning.architecture import Architecture
+
+FLOAT32 = 4
+
+CHUNK_TOKENS = 1024
+"""Tokens whose logits exist at a time: see `models.log_probs`."""
+
+DECODED_FORMATS = 24
+"""Bytes per live row and vocabulary entry while a token is drawn: log-probabilities and
+probabilities in float32, probabilities and their sums in float64. See `rollout.sampler`."""
+
+LOGIT_FORMATS_KEPT, LOGIT_FORMATS_WORKING = 1, 3
+"""float32 copies of a chunk's logits: what autograd keeps, and the most at once."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What autograd keeps of a token in one layer, in units of the legend."""
+
+    norm: float
+    """Hidden sizes of one normalisation."""
+    norm_float32: float
+    """Hidden sizes of one normalisation in float32, whatever w is."""
+    attention: float
+    """Sizes of all heads: queries, output."""
+    keys_values: float
+    """Sizes of all key and value heads."""
+    intermediate: float
+    """Intermediate sizes."""
+
+
+LLAMA_LIKE = Kept(norm=2, norm_float32=1, attention=2, keys_values=2, intermediate=4)
+"""RMSNorm keeps its input, in float32, the normalised input and its output; a gated MLP its gate,
+the gate's activation, the other branch and their product."""
+
+KEPT = {
+    "llama": LLAMA_LIKE,
+    "mistral": LLAMA_LIKE,
+    "qwen2": LLAMA_LIKE,
+    "gpt2": Kept(norm=2, norm_float32=0, attention=2, keys_values=2, intermediate=5),
+}
+"""By `model_type`. GPT-2's LayerNorm keeps input and output; its GELU four results, and what it
+gives."""
+
+NORMS = 2
+"""Normalisations of a layer."""
+
+
+def is_known(architecture: Architecture) -> bool:
+    """Return whether activations are counted for this family, and not taken to be Llama's."""
+    return architecture.family in KEPT
+
+
+def _norm_bytes(architecture: Architecture, width: int) -> float:
+    """Return what autograd keeps of one token in one normalisation."""
+    kept = KEPT.get(architecture.family, LLAMA_LIKE)
+    return architecture.hidden * (kept.norm * width + kept.norm_float32 * FLOAT32) + FLOAT32
+
+
+def layer_bytes(architecture: Architecture, width: int) -> float:
+    """Return what autograd keeps of one token in one layer."""
+    kept = KEPT.get(architecture.family, LLAMA_LIKE)
+    heads = architecture.heads * architecture.head_size
+    pairs = architecture.key_value_heads * architecture.head_size
+    elements = (
+        kept.attention * heads
+        + kept.keys_values * pairs
+        + kept.intermediate * architecture.intermediate
+    )
+    log_sums = FLOAT32 * architecture.heads
+    return NORMS * _norm_bytes(architecture, width) + width * elements + log_sums
+
+
+def trunk_bytes(architecture: Architecture, tokens: int, width: int, *, recomputed: bool) -> float:
+    """Return what one forward pass over `tokens` keeps, up to the last hidden states.
+
+    recomputed: with gradient checkpointing, each layer keeps its input, and one at a time the rest.
+    """
+    layer, last_norm = layer_bytes(architecture, width), _norm_bytes(architecture, width)
+    if not recomputed:
+        return tokens * (architecture.layers * layer + last_norm)
+    return inputs_bytes(architecture, tokens, width) + tokens * layer
+
+
+def inputs_bytes(architecture: Architecture, tokens: int, width: int) -> float:
+    """Return what a forward pass keeps with gradient checkpointing, before layers are recomputed.
+
+    That is every layer's input, and the last normalisation.
+    """
+    inputs = architecture.layers * architecture.hidden * width
+    return tokens * (inputs + _norm_bytes(architecture, width))
+
+
+def backward_bytes(architecture: Architecture, tokens: int, width: int) -> float:
+    """Return what the backward pass of a layer holds besides: gradients of its widest part."""
+    return tokens * width * (2 * architecture.intermediate + 2 * architecture.hidden)
+
+
+def forward_bytes(architecture: Architecture, tokens: int, width: int) -> float:
+    """Return what a forward pass without gradient holds at once."""
+    return tokens * width * (3 * architecture.intermediate + 2 * architecture.hidden)
+
+
+def logits_bytes(architecture: Architecture, predicted: int) -> float:
+    """Return what log-probabilities of so many tokens hold at once, with their gradient.
+
+    Up to one chunk they are kept until the backward pass, beyond it they are computed again.
+    """
+    formats = LOGIT_FORMATS_WORKING + LOGIT_FORMATS_KEPT
+    return formats * FLOAT32 * min(predicted, CHUNK_TOKENS) * architecture.vocabulary
+
+
+def decoding_bytes(architecture: Architecture, rows: int, width: int) -> float:
+    """Return what drawing a token for so many rows holds."""
+    return rows * architecture.vocabulary * (DECODED_FORMATS + width)

@@ -1,0 +1,249 @@
+"""The smallest change that makes a run fit.
+
+Decided here: the order in which changes are tried. First what leaves results as they are and costs
+only time, then more hardware, then another algorithm. Of each tier, with those before it, one
+change that is enough alone goes before any combination, and two together before three.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import combinations, product
+
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.base import OptimizerConfig
+from rlhf_trainer.config.deepspeed import DeepSpeedConfig
+from rlhf_trainer.config.model import LoRAConfig
+from rlhf_trainer.config.ppo import Critic
+from rlhf_trainer.contract import Phase, Place
+from rlhf_trainer.planning.networks import Models
+from rlhf_trainer.planning.plan import TIGHT, MemoryPlan, PhasePlan, make_plan, planned
+from rlhf_trainer.planning.shapes import Lengths
+
+LARGEST_COMBINATION = 4
+
+LEAST_TOKENS = 512
+"""Smaller micro-batches than this leave a GPU idle."""
+
+MOST_NODES = 64
+"""Nodes to suggest at most, where a pool names no number."""
+
+FIELDS = {Phase.SFT: "sft", Phase.REWARD_MODEL: "reward_model"}
+"""Sections of the configuration by phase; that of the others is `ppo`."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that is planned."""
+
+    config: TrainingConfig
+    places: Mapping[Phase, Place]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An edit of the manifest."""
+
+    text: str
+    """As the manifest spells it, such as `deepspeed.zeroStage: 3`."""
+    apply: Callable[[Wanted], Wanted]
+
+
+def smallest_change(
+    config: TrainingConfig,
+    models: Models,
+    places: Mapping[Phase, Place],
+    lengths: Lengths | None = None,
+) -> tuple[str, ...] | None:
+    """Return the changes that make a run fit, as the manifest spells them; None if none do.
+
+    Those that leave a tenth of the memory free are preferred.
+    """
+    wanted = Wanted(config, places)
+    plan = make_plan(config, models, places, lengths)
+    if plan.refused is None:
+        return ()
+    for share in (TIGHT, 1.0):
+        crowded = [phase.phase for phase in plan.phases if not _has_room(phase, share)]
+        for changes in _combinations(_tiers(wanted, crowded)):
+            changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
+            if _is_valid(changed):
+                plan = make_plan(changed.config, models, changed.places, lengths)
+                if fits(plan, share):
+                    return tuple(change.text for change in changes)
+    return None
+
+
+def fits(plan: MemoryPlan, share: float) -> bool:
+    """Return whether every phase stays within a share of its GPU's memory."""
+    return all(_has_room(phase, share) for phase in plan.phases)
+
+
+def _has_room(plan: PhasePlan, share: float) -> bool:
+    capacity = plan.place.memory_bytes
+    return capacity is None or plan.peak.held.total <= share * capacity
+
+
+def _combinations(tiers: Sequence[Sequence[Sequence[Change]]]) -> Iterator[tuple[Change, ...]]:
+    """Yield sets of changes, one of a kind at most, in the order in which they are preferred."""
+    known: list[Sequence[Change]] = []
+    for tier in tiers:
+        before, known = len(known), [*known, *(changes for changes in tier if changes)]
+        for size in range(1, LARGEST_COMBINATION + 1):
+            for kinds in combinations(range(len(known)), size):
+                if kinds[-1] >= before:
+                    yield from product(*(known[kind] for kind in kinds))
+
+
+def _tiers(wanted: Wanted, crowded: Sequence[Phase]) -> list[list[list[Change]]]:
+    """Return the changes of each kind, mildest first, in tiers of what they cost a user."""
+    return [
+        [
+            _fewer_tokens(wanted, crowded),
+            _recomputing(wanted),
+            _sharding(wanted),
+            _offloading(wanted),
+        ],
+        [_more_gpus(wanted), _more_nodes(wanted)],
+        [_shared_trunk(wanted), _adapters(wanted)],
+    ]
+
+
+def _with(wanted: Wanted, **sections: object) -> Wanted:
+    return Wanted(wanted.config.model_copy(update=sections), wanted.places)
+
+
+def _fewer_tokens(wanted: Wanted, crowded: Sequence[Phase]) -> list[Change]:
+    """Return smaller micro-batches of the phases that do not fit, alike where several do not."""
+    sections = dict.fromkeys(FIELDS.get(phase, "ppo") for phase in crowded)
+    settings: dict[str, OptimizerConfig] = {name: getattr(wanted.config, name) for name in sections}
+    largest = max(section.tokens_per_micro_batch for section in settings.values())
+    changes = []
+    tokens = largest // 2
+    while tokens >= LEAST_TOKENS:
+        larger = [name for name, each in settings.items() if each.tokens_per_micro_batch > tokens]
+        text = " and ".join(f"{_camel(name)}.tokensPerMicroBatch: {tokens}" for name in larger)
+        changes.append(Change(text, partial(_with_tokens, tokens, larger)))
+        tokens //= 2
+    return changes
+
+
+def _with_tokens(tokens: int, sections: Sequence[str], wanted: Wanted) -> Wanted:
+    update = {"tokens_per_micro_batch": tokens}
+    changed = {name: getattr(wanted.config, name).model_copy(update=update) for name in sections}
+    return _with(wanted, **changed)
+
+
+def _camel(name: str) -> str:
+    return "rewardModel" if name == "reward_model" else name
+
+
+def _recomputing(wanted: Wanted) -> list[Change]:
+    if wanted.config.model.gradient_checkpointing:
+        return []
+
+    def apply(wanted: Wanted) -> Wanted:
+        update = {"gradient_checkpointing": True}
+        reward = wanted.config.reward_model
+        if reward.model is not None:
+            held = reward.model.model_copy(update=update)
+            wanted = _with(wanted, reward_model=reward.model_copy(update={"model": held}))
+        return _with(wanted, model=wanted.config.model.model_copy(update=update))
+
+    return [Change("model.gradientCheckpointing: true", apply)]
+
+
+def _sharding(wanted: Wanted) -> list[Change]:
+    if "zero_optimization" in wanted.config.deepspeed.overrides:
+        return []
+    return [
+        _deepspeed(f"deepspeed.zeroStage: {stage}", zero_stage=stage)
+        for stage in (2, 3)
+        if stage > wanted.config.deepspeed.zero_stage
+    ]
+
+
+def _offloading(wanted: Wanted) -> list[Change]:
+    deepspeed = wanted.config.deepspeed
+    if deepspeed.offload_optimizer or "zero_optimization" in deepspeed.overrides:
+        return []
+    return [_deepspeed("deepspeed.offloadOptimizer: true", offload_optimizer=True)]
+
+
+def _deepspeed(text: str, **update: object) -> Change:
+    return Change(
+        text,
+        lambda wanted: _with(wanted, deepspeed=wanted.config.deepspeed.model_copy(update=update)),
+    )
+
+
+def _more_gpus(wanted: Wanted) -> list[Change]:
+    most = min(place.maximum_processes or place.processes for place in wanted.places.values())
+    used = max(place.processes for place in wanted.places.values())
+    return [
+        _placed(f"placement.gpusPerNode: {count}", processes=count)
+        for count in (2, 4, 8, 16)
+        if used < count <= most
+    ]
+
+
+def _more_nodes(wanted: Wanted) -> list[Change]:
+    if not all(place.is_gpu for place in wanted.places.values()):
+        return []
+    most = min(place.maximum_nodes or MOST_NODES for place in wanted.places.values())
+    used = max(place.nodes for place in wanted.places.values())
+    counts = [2**power for power in range(1, 7)]
+    return [
+        _placed(f"placement.nodes: {count}", nodes=count)
+        for count in counts
+        if used < count <= most
+    ]
+
+
+def _placed(text: str, **update: int) -> Change:
+    def apply(wanted: Wanted) -> Wanted:
+        places = {phase: place.model_copy(update=update) for phase, place in wanted.places.items()}
+        return Wanted(wanted.config, places)
+
+    return Change(text, apply)
+
+
+def _shared_trunk(wanted: Wanted) -> list[Change]:
+    if wanted.config.ppo.critic is Critic.SHARED_TRUNK:
+        return []
+    update = {"critic": Critic.SHARED_TRUNK}
+    return [
+        Change(
+            "ppo.critic: SharedTrunk",
+            lambda wanted: _with(wanted, ppo=wanted.config.ppo.model_copy(update=update)),
+        )
+    ]
+
+
+def _adapters(wanted: Wanted) -> list[Change]:
+    if wanted.config.model.lora is not None:
+        return []
+    update = {"lora": LoRAConfig()}
+    return [
+        Change(
+            "model.lora: {}",
+            lambda wanted: _with(wanted, model=wanted.config.model.model_copy(update=update)),
+        )
+    ]
+
+
+def _is_valid(wanted: Wanted) -> bool:
+    """Return whether the manifest would be accepted with a change."""
+    config, deepspeed = wanted.config, wanted.config.deepspeed
+    if deepspeed.offload_optimizer and deepspeed.zero_stage == DeepSpeedConfig().zero_stage:
+        return False
+    batches = {
+        Phase.SFT: config.sft.batch_size,
+        Phase.REWARD_MODEL: config.reward_model.batch_size,
+        Phase.PPO: config.ppo.minibatch_size,
+    }
+    return all(
+        batches[phase] % wanted.places[phase].ranks == 0
+        for phase in planned(config)
+        if phase in batches
+    )

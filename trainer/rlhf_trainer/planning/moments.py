@@ -1,0 +1,165 @@
+"""What one GPU holds at the moments of a phase that can be its largest."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.planning.activations import (
+    backward_bytes,
+    decoding_bytes,
+    forward_bytes,
+    logits_bytes,
+    trunk_bytes,
+)
+from rlhf_trainer.planning.networks import Network, engines
+from rlhf_trainer.planning.shapes import Decoding, Update
+from rlhf_trainer.planning.sharding import Sharding
+
+
+@dataclass(frozen=True)
+class Components:
+    """Bytes by what they are for."""
+
+    weights: float = 0.0
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    activations: float = 0.0
+    kv_cache: float = 0.0
+    logits: float = 0.0
+    buffers: float = 0.0
+    """Gathered weights, reductions, and what the optimiser computes with."""
+    runtime: float = 0.0
+    """What the driver and libraries take before any tensor."""
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return sum(float(getattr(self, field.name)) for field in fields(self))
+
+    def plus(self, **more: float) -> "Components":
+        """Return these with more of some."""
+        return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in a phase."""
+
+    name: str
+    held: Components
+
+
+def at_rest(networks: Sequence[Network], sharding: Sharding, runtime: float) -> Components:
+    """Return what is held between two steps."""
+    held = Components(runtime=runtime)
+    for network in networks:
+        if not network.trained:
+            held = held.plus(weights=sharding.width * network.parameters)
+            continue
+        on_gpu = not sharding.offload
+        held = held.plus(
+            weights=sharding.weights(
+                network.parameters, network.architecture.small_parameters(sharding.persistent)
+            ),
+            optimizer=sharding.optimizer(network.trained) if on_gpu else 0,
+            gradients=sharding.kept_gradients(network.trained) if on_gpu else 0,
+            buffers=sharding.kept_bucket(network.trained),
+        )
+    return held
+
+
+def loading(networks: Sequence[Network], sharding: Sharding, runtime: float) -> Iterator[Moment]:
+    """Yield the moments at which a trained network is whole, and has not been sharded yet.
+
+    It comes to the device whole, whatever the stage; ZeRO 2 copies it into one buffer, and
+    ZeRO 3 into shards.
+    """
+    for index, network in enumerate(networks):
+        if network.trained:
+            before = at_rest(networks[:index], sharding, runtime)
+            before = replace(before, optimizer=0.0)  # moments come with the first step
+            whole = sharding.width * network.parameters
+            copy = sharding.width * network.trained if sharding.stage else 0
+            copies = sharding.share(copy) if sharding.stage > 2 else copy  # noqa: PLR2004 - the stage
+            yield Moment(f"loading the {network.name}", before.plus(weights=whole, buffers=copies))
+
+
+def updating(
+    networks: Sequence[Network],
+    sharding: Sharding,
+    update: Update,
+    runtime: float,
+    *,
+    recomputed: Sequence[ModelConfig],
+) -> Iterator[Moment]:
+    """Yield the moments of an update of each trained network.
+
+    recomputed: how each of them is held, in their order.
+    """
+    rest = at_rest(networks, sharding, runtime)
+    for network, held in zip(engines(networks), recomputed, strict=True):
+        of, width = network.architecture, sharding.width
+        gradients = width * network.trained
+        kept = network.forwards * trunk_bytes(
+            of, update.tokens, width, recomputed=held.gradient_checkpointing
+        )
+        logits = logits_bytes(of, update.predicted) if network.has_vocabulary else 0
+        # While the loss is computed there are logits; after it, gradients of the last layer.
+        after = 0 if logits else backward_bytes(of, update.tokens, width)
+        gathered = sharding.gathered(network.parameters, of.small_parameters(sharding.persistent))
+        largest = width * min(of.largest_parameter, network.trained)
+        there = 0.0 if update.is_alone else gradients
+        yield Moment(
+            f"backward pass of the {network.name}",
+            rest.plus(
+                gradients=there + largest,
+                activations=kept + after,
+                logits=logits,
+                buffers=gathered,
+            ),
+        )
+        yield Moment(
+            f"reduction of the {network.name}'s gradients",
+            rest.plus(
+                gradients=gradients + sharding.reduction_gradients(network.trained),
+                buffers=sharding.reduction_bucket(network.trained),
+            ),
+        )
+        yield Moment(
+            f"step of the {network.name}",
+            rest.plus(
+                gradients=0 if sharding.offload else sharding.step_gradients(network.trained),
+                buffers=sharding.step_buffers(network.trained, of.largest_parameter),
+            ),
+        )
+
+
+def decoding(
+    networks: Sequence[Network],
+    decoder: Network,
+    sharding: Sharding,
+    batch: Decoding,
+    runtime: float,
+) -> Iterator[Moment]:
+    """Yield the moments of a rollout: all prompts at once, and the last token."""
+    of, width = decoder.architecture, sharding.width
+    rest = at_rest(networks, sharding, runtime)
+    if decoder.trained:
+        rest = rest.plus(
+            buffers=sharding.whole(decoder.parameters, of.small_parameters(sharding.persistent))
+        )
+    per_token = width * of.cache_elements_per_token
+    tokens = batch.rows * batch.prompt
+    yield Moment(
+        "prompts of a rollout",
+        rest.plus(kv_cache=tokens * per_token, activations=forward_bytes(of, tokens, width)),
+    )
+    cache = batch.rows * batch.length * per_token
+    yield Moment(
+        "last token of a rollout",
+        rest.plus(
+            # One layer's keys at a time are there twice, as each token makes a longer copy.
+            kv_cache=cache * (1 + 0.5 / of.layers),
+            logits=decoding_bytes(of, batch.rows, width),
+        ),
+    )

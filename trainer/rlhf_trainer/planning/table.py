@@ -1,0 +1,121 @@
+"""A plan for people, and for programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_trainer.planning.hardware import GIB
+from rlhf_trainer.planning.moments import Components
+from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan, Verdict
+
+COLUMNS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "kv_cache": "KV cache",
+    "logits": "logits",
+    "buffers": "buffers",
+    "runtime": "runtime",
+}
+"""Headings of components."""
+
+
+def table(plan: MemoryPlan) -> str:
+    """Return the plan as text: for each phase the moment that needs most, in GiB per rank."""
+    head = ["phase", *COLUMNS.values(), "total", "memory", "free", ""]
+    rows = [head, *(_row(phase) for phase in plan.phases)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([_title(plan), "", *lines, "", *_places(plan), *plan.notes]) + "\n"
+
+
+def _title(plan: MemoryPlan) -> str:
+    what = "GPU" if any(phase.place.is_gpu for phase in plan.phases) else "process"
+    return f"Predicted memory per {what}, in GiB, when each phase needs most:"
+
+
+def _row(phase: PhasePlan) -> list[str]:
+    held, capacity = phase.peak.held, phase.place.memory_bytes
+    return [
+        phase.phase.value,
+        *(_gib(getattr(held, name)) for name in COLUMNS),
+        _gib(held.total),
+        "?" if capacity is None else _gib(capacity),
+        "?" if capacity is None else _gib(capacity - held.total),
+        phase.verdict.value,
+    ]
+
+
+def _places(plan: MemoryPlan) -> list[str]:
+    return [
+        f"{phase.phase.value}: {_place(phase)}, ZeRO {phase.zero_stage}; most at: {phase.peak.name}"
+        + (f"; {_gib(phase.host_bytes)} GiB in the host's memory" if phase.host_bytes else "")
+        for phase in plan.phases
+    ]
+
+
+def _place(phase: PhasePlan) -> str:
+    place = phase.place
+    what = "GPU" if place.is_gpu else "process"
+    many = "" if place.processes == 1 else ("s" if place.is_gpu else "es")
+    nodes = f"{place.nodes} x " if place.nodes > 1 else ""
+    return f"{nodes}{place.processes} {what}{many}" + (f" of {place.pool}" if place.pool else "")
+
+
+def _gib(value: float) -> str:
+    return f"{value / GIB:.2f}" if abs(value) < 10 * GIB else f"{value / GIB:.1f}"
+
+
+def to_json(plan: MemoryPlan, changes: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the plan in bytes, with every moment of every phase."""
+    return {
+        "predicted": True,
+        "fits": plan.refused is None,
+        "phases": [_phase_json(phase) for phase in plan.phases],
+        "notes": list(plan.notes),
+        "smallestChange": None if changes is None else list(changes),
+    }
+
+
+def _phase_json(phase: PhasePlan) -> dict[str, Any]:
+    return {
+        "phase": phase.phase.value,
+        "zeroStage": phase.zero_stage,
+        "place": phase.place.model_dump(mode="json", by_alias=True),
+        "verdict": phase.verdict.value,
+        "peak": {"moment": phase.peak.name, "bytes": bytes_of(phase.peak.held)},
+        "moments": [
+            {"moment": moment.name, "bytes": bytes_of(moment.held)} for moment in phase.moments
+        ],
+        "hostBytes": round(phase.host_bytes),
+    }
+
+
+def bytes_of(held: Components) -> dict[str, int]:
+    """Return components by their names, and their total."""
+    names = {"kv_cache": "kvCache"}
+    parts = {names.get(name, name): round(getattr(held, name)) for name in COLUMNS}
+    return parts | {"total": round(held.total)}
+
+
+def refusal(plan: MemoryPlan) -> tuple[str, str, str] | None:
+    """Return place, value and problem of the first phase that cannot fit, or None."""
+    refused = plan.refused
+    if refused is None:
+        return None
+    assert refused.verdict is Verdict.CANNOT_FIT  # noqa: S101 - what `refused` is
+    held, place = refused.peak.held, refused.place
+    largest = sorted(COLUMNS, key=lambda name: -getattr(held, name))[:2]
+    parts = " and ".join(f"{_gib(getattr(held, name))} GiB {COLUMNS[name]}" for name in largest)
+    problem = (
+        f"{refused.phase.value} needs {_gib(held.total)} GiB on each GPU at the "
+        f"{refused.peak.name} (predicted), {parts} among it; there are "
+        f"{_gib(place.memory_bytes or 0)} GiB"
+    )
+    return "spec.placement.pool", place.pool or "?", problem
