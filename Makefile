@@ -105,6 +105,29 @@ compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and w
 		{ $(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md; exit 1; }
 	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
+.PHONY: bench
+bench: bench-ppo bench-supervised docs ## Measure speed and memory on CPU, beside TRL; a quarter of an hour
+
+.PHONY: bench-ppo
+bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the machine's limit
+	$(BIN)/python benchmarks/ppo_against_trl.py
+
+.PHONY: bench-supervised
+bench-supervised: $(INSTALLED) ## Measure SFT and the reward model beside TRL's
+	$(BIN)/python benchmarks/supervised_against_trl.py
+
+.PHONY: bench-revisions
+bench-revisions: $(INSTALLED) ## Measure PPO of this tree beside that of an older one: BEFORE=folder
+	$(BIN)/python benchmarks/ppo_revisions.py --before $(BEFORE)
+
+.PHONY: bench-gpu
+bench-gpu: $(INSTALLED) ## Measure training and decoding on a GPU; flash-attn is needed, too
+	mkdir -p runs/gpu
+	for what in training decoding; do for attention in SDPA FlashAttention2; do \
+		$(BIN)/torchrun benchmarks/gpu_$$what.py --attention $$attention \
+			--results runs/gpu/$$what-$$attention.json || exit 1; \
+	done; done
+
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## Start a real Kubernetes on this machine and print its KUBECONFIG
 	PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness up --nodes 1 --kwok 5
@@ -149,11 +172,11 @@ generate: docs ## Write every generated file
 	$(BIN)/python scripts/generate_crds.py
 	$(BIN)/python scripts/generate_dashboards.py
 	$(BIN)/python scripts/generate_chart.py
-	$(BIN)/python scripts/generate_benchmarks.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages from the code
 	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/generate_benchmarks.py
 
 .PHONY: verify
 verify: generate ## Fail if a generated file is not what the code says

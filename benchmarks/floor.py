@@ -146,7 +146,7 @@ def _trunk_flops(
 
     Of the last layer all tokens need keys and values, only tokens that are read the rest.
     """
-    tokens, read = (sum(column) for column in zip(*rows, strict=True))
+    tokens, read = sum(length for length, _ in rows), sum(last for _, last in rows)
     keys_values = 2 * model.hidden**2
     whole = model.layers - 1
     matrices = whole * model.layer_weights * tokens + keys_values * tokens

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from floor import Decoder, Rates, StepFloor, step_floor
 from ppo_ours import start_of
-from ppo_start import CASES, LORA, Case, prompts_of, response_lengths
+from ppo_start import CASES, LORA_RANK, Case, prompts_of, response_lengths
 from recording import (
     RESULTS,
     Cell,
@@ -27,7 +27,7 @@ from recording import (
     record,
 )
 from trl_release import WITH_PPO, Release
-from turns import ALLOCATOR, Measured, Side, environment, take_turns
+from turns import ALLOCATOR, Measured, Side, environment, ours, take_turns
 
 HERE = Path(__file__).parent
 TRL = "TRL"
@@ -43,9 +43,9 @@ def measure(name: str, start: Path, threads: int, trl: Release, asked: argparse.
     common = ("--case", name, "--threads", str(threads), "--start", str(start), "--paced")
     sides = [Side(TRL, (str(HERE / "ppo_trl.py"), *common), environment(threads, trl.environment))]
     for critic in asked.critic:
-        ours = ("--critic", critic, "--rates", "--ppo", asked.ppo)
-        program = (str(HERE / "ppo_ours.py"), *common, *ours)
-        sides.append(Side(critic, program, environment(threads)))
+        settings = ("--critic", critic, "--rates", "--ppo", asked.ppo)
+        program = (str(HERE / "ppo_ours.py"), *common, *settings)
+        sides.append(Side(critic, program, ours(threads)))
     return take_turns(sides, asked.rounds)
 
 
@@ -62,7 +62,10 @@ def critic_table(critic: str, case: Case, found: dict[int, Sides]) -> Table:
         *("threads", "side", *STAGES, "rest", "all", "wall s", "samples/s", "peak GiB"),
         *("times as fast (CPU)", "times as fast (wall)", "memory of TRL's"),
     )
-    return Table(title, columns, tuple(rows))
+    notes = (
+        "TRL's update has all that no other stage has: log-probabilities and advantages, too.",
+    )
+    return Table(title, columns, tuple(rows), notes)
 
 
 def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
@@ -70,7 +73,7 @@ def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
     cpu, wall = side.median("total"), side.median("total", "wall")
     return (
         *(digits(seconds) for seconds in stages),
-        digits(cpu - sum(stages)),
+        digits(max(0.0, cpu - sum(stages))),
         digits(cpu),
         digits(wall),
         digits(case.prompts / wall),
@@ -118,7 +121,7 @@ def floor_table(case: Case, found: dict[int, Sides]) -> Table:
 
 def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
     """Return the least a step of a case can take at these rates."""
-    rank = int(LORA["rank"]) if case.lora else 0
+    rank = LORA_RANK if case.lora else 0
     model = Decoder(case.hidden, case.intermediate, case.layers, case.vocabulary, rank)
     lengths = list(zip(map(len, prompts_of(case)), response_lengths(case), strict=True))
     return step_floor(model, lengths, case.epochs, rates, separate_critic=separate_critic)

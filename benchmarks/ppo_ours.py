@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from floor import Decoder, Rates
-from ppo_start import CASES, KL_COEFFICIENT, LEARNING_RATE, LORA, TOLD, Case, start_config
+from ppo_start import (
+    CASES,
+    KL_COEFFICIENT,
+    LEARNING_RATE,
+    LORA_ALPHA,
+    LORA_RANK,
+    LORA_TARGETS,
+    TOLD,
+    Case,
+    start_config,
+)
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 from stopwatch import Pace, Stopwatch, allocator_settings, peak_memory, summary
 
@@ -96,8 +106,9 @@ def ppo_config(case: Case, critic: str, settings: Config) -> Config:
         "kl": {"coefficient": KL_COEFFICIENT, "controller": "Fixed"},
         "maximumGradientNorm": 1e6,  # TRL's PPO clips none
     }
+    lora = {"rank": LORA_RANK, "alpha": LORA_ALPHA, "targetModules": LORA_TARGETS}
     return start_config(
-        model={"source": "sft"} | ({"lora": LORA} if case.lora else {}),
+        model={"source": "sft"} | ({"lora": lora} if case.lora else {}),
         ppo=ppo | settings,
         guard={"kl": {"limitNats": 1e4, "action": "Warn"}},
     )
@@ -107,7 +118,7 @@ def prescribe_lengths(lengths: Sequence[int]) -> None:
     """Let the sampler's draws give responses of these lengths, one for each row of a step."""
     from rlhf_trainer.rollout import experience  # noqa: PLC0415 - with torch, for seconds
 
-    drawn = experience.row_uniforms
+    drawn = experience.row_uniforms  # type: ignore[attr-defined] # what `sample` calls
 
     def draws(
         seed: int, step: int, rows: Sequence[int], maximum_tokens: int
@@ -118,7 +129,7 @@ def prescribe_lengths(lengths: Sequence[int]) -> None:
                 uniforms[index, lengths[row] - 1] = 0.0
         return uniforms
 
-    experience.row_uniforms = draws
+    experience.row_uniforms = draws  # type: ignore[attr-defined] # what `sample` calls
 
 
 @contextmanager

@@ -19,7 +19,7 @@ EOS, PAD, BOS, FIRST_WORD = range(4)
 """EOS is the first token, so that a draw of 0 is always an EOS: see `ppo_ours`."""
 SHORTEST_PROMPT, LONGEST_PROMPT = 8, 16
 SHORTEST_RESPONSE = 4
-LORA = {"rank": 8, "alpha": 16, "targetModules": ["q_proj", "v_proj"]}
+LORA_RANK, LORA_ALPHA, LORA_TARGETS = 8, 16, ["q_proj", "v_proj"]
 KL_COEFFICIENT, LEARNING_RATE = 0.05, 1e-5
 TOLD = "start.json"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped] # it has none
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
     AutoModelForCausalLM,
@@ -28,7 +28,18 @@ from transformers.utils import logging as transformers_logging
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 from typing_extensions import override
 
-from ppo_start import CASES, EOS, FIRST_WORD, KL_COEFFICIENT, LEARNING_RATE, LORA, TOLD, Case
+from ppo_start import (
+    CASES,
+    EOS,
+    FIRST_WORD,
+    KL_COEFFICIENT,
+    LEARNING_RATE,
+    LORA_ALPHA,
+    LORA_RANK,
+    LORA_TARGETS,
+    TOLD,
+    Case,
+)
 from stopwatch import Pace, Stopwatch
 
 
@@ -97,8 +108,37 @@ def end_at(tokens: torch.Tensor, lengths: Sequence[int], width: int) -> None:
             responses[row, length - 1] = EOS
 
 
+def settings_of(case: Case, start: Path) -> PPOConfig:
+    """Return TRL's settings of a case: one micro-batch of all rows, as its default would."""
+    return PPOConfig(
+        output_dir=str(start / "trl-output"),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        num_sample_generations=0,
+        per_device_train_batch_size=case.prompts,
+        gradient_accumulation_steps=1,
+        num_mini_batches=1,
+        num_ppo_epochs=case.epochs,
+        total_episodes=1_000_000 * case.prompts,
+        local_rollout_forward_batch_size=case.prompts,
+        response_length=case.response_tokens,
+        stop_token="eos",  # noqa: S106 - no secret
+        temperature=1.0,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        kl_coef=KL_COEFFICIENT,
+        # Ours as they are by default: TRL's are those of transformers.
+        adam_beta2=0.95,
+        adam_epsilon=1e-5,
+    )
+
+
 def trainer_of(case: Case, start: Path, prompts: list[list[int]], timed: Timed) -> PPOTrainer:
-    """Return TRL's trainer of a case: one micro-batch of all rows, as its default would."""
+    """Return TRL's trainer of a case."""
     tokenizer = AutoTokenizer.from_pretrained(start / "sft", padding_side="left")
 
     def classifier() -> Any:  # noqa: ANN401 - whatever class the files name
@@ -109,9 +149,9 @@ def trainer_of(case: Case, start: Path, prompts: list[list[int]], timed: Timed) 
         value.score.weight.zero_()  # as our critic starts
     if case.lora:
         adapters = LoraConfig(
-            r=LORA["rank"],
-            lora_alpha=LORA["alpha"],
-            target_modules=LORA["targetModules"],
+            r=LORA_RANK,
+            lora_alpha=LORA_ALPHA,
+            target_modules=LORA_TARGETS,
             task_type="CAUSAL_LM",
         )
         # TRL adapts the policy only; ours adapts the critic, too.
@@ -119,31 +159,7 @@ def trainer_of(case: Case, start: Path, prompts: list[list[int]], timed: Timed) 
         for name, parameter in value.named_parameters():
             parameter.requires_grad_("lora_" in name or name.startswith("score"))
     return PPOTrainer(
-        args=PPOConfig(
-            output_dir=str(start / "trl-output"),
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            num_sample_generations=0,
-            per_device_train_batch_size=case.prompts,
-            gradient_accumulation_steps=1,
-            num_mini_batches=1,
-            num_ppo_epochs=case.epochs,
-            total_episodes=1_000_000 * case.prompts,
-            local_rollout_forward_batch_size=case.prompts,
-            response_length=case.response_tokens,
-            stop_token="eos",  # noqa: S106 - no secret
-            temperature=1.0,
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
-            kl_coef=KL_COEFFICIENT,
-            # Ours as they are by default: TRL's are those of transformers.
-            adam_beta2=0.95,
-            adam_epsilon=1e-5,
-        ),
+        args=settings_of(case, start),
         processing_class=tokenizer,
         model=AutoModelForCausalLM.from_pretrained(start / "sft"),
         ref_model=None if case.lora else AutoModelForCausalLM.from_pretrained(start / "sft"),

@@ -51,7 +51,7 @@ def write_models(case: Case, folder: Path) -> None:
         pad_token_id=PAD,
         bos_token_id=BOS,
         tie_word_embeddings=False,
-        num_labels=1,
+        num_labels=1,  # type: ignore[call-arg] # what every configuration takes
     )
     transformers_logging.disable_progress_bar()
     torch.manual_seed(0)

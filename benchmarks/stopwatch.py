@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -30,36 +30,45 @@ _RESET_PEAK = "5"
 """What makes Linux forget how much memory a process has had."""
 
 
+def _now() -> Seconds:
+    return {"cpu": time.process_time(), "wall": time.perf_counter()}
+
+
 class Stopwatch:
     """Adds up what stages take between the beginning and the end of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], Seconds] = _now) -> None:
+        self._now = now
         self._stages: Stages = {}
-        self._began = _now()
+        self._began = now()
 
     def begin(self) -> None:
         """Begin a step."""
         gc.collect()  # what the step before has left is not this one's to clear away
-        self._stages, self._began = {}, _now()
+        self._stages, self._began = {}, self._now()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage; stages of one name add up."""
-        began = _now()
+        began = self._now()
         try:
             yield
         finally:
-            took, known = _since(began), self._stages.get(name, {})
+            took, known = self._since(began), self._stages.get(name, {})
             self._stages[name] = {kind: took[kind] + known.get(kind, 0.0) for kind in took}
 
     def end(self) -> Stages:
         """Return what the step took."""
-        total = _since(self._began)
+        total = self._since(self._began)
         told = {
             kind: seconds - sum(stage[kind] for stage in self._stages.values())
             for kind, seconds in total.items()
         }
         return self._stages | {"other": told, "total": total}
+
+    def _since(self, began: Seconds) -> Seconds:
+        now = self._now()
+        return {kind: now[kind] - began[kind] for kind in now}
 
 
 class Pace:
@@ -124,12 +133,3 @@ def peak_memory() -> int:
 def allocator_settings() -> dict[str, str]:
     """Return the variables of the environment that decide how memory is taken."""
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith("MALLOC_")}
-
-
-def _now() -> Seconds:
-    return {"cpu": time.process_time(), "wall": time.perf_counter()}
-
-
-def _since(began: Seconds) -> Seconds:
-    now = _now()
-    return {kind: now[kind] - began[kind] for kind in now}

@@ -25,7 +25,7 @@ from recording import (
 )
 from supervised_ours import PHASES
 from trl_release import NEWEST, Release
-from turns import ALLOCATOR, Measured, Side, environment, take_turns
+from turns import ALLOCATOR, Measured, Side, environment, ours, take_turns
 
 HERE = Path(__file__).parent
 TRL, OURS = "TRL", "ours"
@@ -47,7 +47,7 @@ def measure(
                 (str(HERE / "supervised_trl.py"), *common),
                 environment(threads, trl.environment),
             ),
-            Side(OURS, (str(HERE / "supervised_ours.py"), *common), environment(threads)),
+            Side(OURS, (str(HERE / "supervised_ours.py"), *common), ours(threads)),
         ],
         rounds,
     )

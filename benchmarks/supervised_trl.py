@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped] # it has none
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -74,21 +74,24 @@ def trainer_of(phase: str, batch: int, start: Path, told: dict[str, Any], timed:
         "adam_epsilon": 1e-5,
     }
     tokenizer = AutoTokenizer.from_pretrained(start / "sft")
+    trainer: Trainer
     if phase == "sft":
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=AutoModelForCausalLM.from_pretrained(start / "sft"),
             args=SFTConfig(**common, completion_only_loss=True),
             train_dataset=Dataset.from_list(told["demonstrations"]),
             processing_class=tokenizer,
             callbacks=[timed],
         )
-    return RewardTrainer(
+        return trainer
+    trainer = RewardTrainer(
         model=AutoModelForSequenceClassification.from_pretrained(start / "sft", num_labels=1),
         args=RewardConfig(**common, weight_decay=0.1),
         train_dataset=Dataset.from_list(told["comparisons"]),
         processing_class=tokenizer,
         callbacks=[timed],
     )
+    return trainer
 
 
 def main(argv: Sequence[str]) -> None:

@@ -8,9 +8,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Self
 
 from stopwatch import MARK, READY, STEP, Stages, summary
+
+TREE = Path(__file__).resolve().parents[1]
+"""That which this file belongs to."""
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 """What every side runs under: memory that a process has had stays with it. Fresh large tensors from
@@ -129,6 +133,11 @@ def environment(threads: int, base: Mapping[str, str] | None = None) -> dict[str
     """Return what a side is started with: so many threads, and the same allocator as all."""
     held = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     return dict(os.environ if base is None else base) | ALLOCATOR | held
+
+
+def ours(threads: int, tree: Path = TREE) -> dict[str, str]:
+    """Return the same for a process that runs the trainer of a tree, whichever is installed."""
+    return environment(threads) | {"PYTHONPATH": str(tree / "trainer")}
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import gpu_recorded
 from generate_benchmarks import page, shown
 from recording import (
+    RESULTS,
     Cell,
     Lever,
     Result,
@@ -87,3 +89,11 @@ def test_the_page_has_tables_levers_and_what_is_missing() -> None:
 )
 def test_numbers_are_shown_with_the_digits_that_count(cell: Cell, expected: str) -> None:
     assert shown(cell) == expected
+
+
+def test_recorded_gpu_results_are_what_their_page_says(tmp_path: Path) -> None:
+    gpu_recorded.main(tmp_path)
+    for name in ("gpu-training", "gpu-decoding"):
+        file = f"{name}.json"
+        recorded = (RESULTS / file).read_text("utf-8")
+        assert (tmp_path / file).read_text("utf-8") == recorded

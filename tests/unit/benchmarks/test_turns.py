@@ -66,15 +66,17 @@ def test_all_sides_get_the_same_allocator_and_threads() -> None:
 
 
 def test_stages_of_one_name_add_up_and_the_rest_is_other() -> None:
-    watch = Stopwatch()
+    seconds = iter([0.0, 1.0, 2.0, 4.0, 7.0, 12.0, 20.0])  # made, begun, twice in and out, ended
+    watch = Stopwatch(lambda: dict.fromkeys(("cpu", "wall"), next(seconds)))
     watch.begin()
     for _ in range(2):
         with watch.stage("update"):
-            sum(range(200_000))
-    alone = watch.end()
-    assert alone["update"]["cpu"] > 0
-    total = sum(stage["cpu"] for name, stage in alone.items() if name != "total")
-    assert total == pytest.approx(alone["total"]["cpu"])
+            pass
+    assert watch.end() == {
+        "update": {"cpu": 7.0, "wall": 7.0},
+        "other": {"cpu": 12.0, "wall": 12.0},
+        "total": {"cpu": 19.0, "wall": 19.0},
+    }
 
 
 def test_the_first_step_is_not_counted_unless_it_is_alone() -> None:
@@ -95,8 +97,8 @@ def test_alone_it_takes_as_many_steps_as_asked_for(capsys: pytest.CaptureFixture
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not forget the peak")
 def test_the_peak_is_that_since_it_was_forgotten() -> None:
-    held = bytearray(64 * 2**20)
+    held = b"x" * (64 * 2**20)
     before = stopwatch.peak_memory()
     del held
     stopwatch.forget_peak_memory()
-    assert stopwatch.peak_memory() < before
+    assert stopwatch.peak_memory() < before - 32 * 2**20
