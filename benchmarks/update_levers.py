@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from typing_extensions import override
@@ -272,10 +271,10 @@ def run(case: Case, start: Path, config: dict[str, Any], asked: argparse.Namespa
 
 
 def table_of(title: str, found: dict[str, list[Stages]]) -> Table:
-    """Return medians by change, and how they stand to the step as it is."""
+    """Return the best by change, and how it stands to the best step as it is."""
 
     def seconds(name: str, stage: str) -> float:
-        return median(step[stage]["cpu"] for step in found[name])
+        return min(step[stage]["cpu"] for step in found[name])
 
     rows: list[tuple[Cell, ...]] = []
     for name in found:
@@ -307,7 +306,7 @@ def main(argv: Sequence[str]) -> None:
         found, rates = run(case, start, ppo_config(case, asked.critic, asked.ppo), asked)
     separate = asked.critic == CRITICS[0]
     least = floor_of(case, rates, separate_critic=separate).update
-    took = median(step["update"]["cpu"] for step in found[AS_IS])
+    took = min(step["update"]["cpu"] for step in found[AS_IS])
     table = table_of(f"critic {asked.critic}, CPU seconds of a step, one thread", found)
     result = Result(
         name=f"update-levers-{asked.case}-{asked.critic.lower()}",
@@ -315,7 +314,7 @@ def main(argv: Sequence[str]) -> None:
         title=f"Levers of the PPO update, {asked.case}, critic {asked.critic}",
         measured=(
             f"PPO steps of {case.title}, taken in turns with and without each lever by one process "
-            f"of one thread; a number is the median of {asked.rounds}."
+            f"of one thread; a number is the best of {asked.rounds}, as other load only adds."
         ),
         command=f"python benchmarks/update_levers.py --case {asked.case} --critic {asked.critic}",
         tables=(table,),
