@@ -237,7 +237,7 @@ def main(argv: Sequence[str]) -> None:
         found, rates = run(case, start, CRITICS[0], asked.rounds)
 
     def seconds(name: str, stage: str) -> float:
-        return median(step[stage]["cpu"] for step in found[name])
+        return float(median(step[stage]["cpu"] for step in found[name]))
 
     rows: list[tuple[Cell, ...]] = [
         (name, *(digits(seconds(name, stage)) for stage in STAGES)) for name in found
