@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from rlhf_trainer.contract import AttemptPaths, Outcome, Phase, Result
+from rlhf_trainer.launch.allocator import KEEPING
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.launch.orphan import die_with_parent
 from rlhf_trainer.telemetry.outcome import write_rank_outcome
@@ -57,6 +58,7 @@ def run() -> int:
     arguments = Arguments.parse(sys.argv[1:])
     verb, _, argument = json.loads(os.environ["PHASE_PROGRAM"])[str(rank)].partition(" ")
     assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ.items() >= KEEPING.items()
     return act(verb, argument, arguments.paths, rank)
 
 

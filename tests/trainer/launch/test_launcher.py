@@ -22,7 +22,7 @@ LAUNCHER = (
     "sys.exit(main(sys.argv[1:], module='phase_program'))"
 )
 CONFIG = {
-    "model": {"source": "base"},
+    "model": {"source": "base", "device": "CPU"},
     "data": {
         "demonstrations": {"path": "demonstrations.jsonl"},
         "comparisons": {"path": "comparisons.jsonl"},
@@ -96,7 +96,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PET_", "OMP_", "RLHF_"))
+            if not name.startswith(("PET_", "OMP_", "RLHF_", "MALLOC_", "LD_PRELOAD"))
         }
         process = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, *command, *options],

@@ -13,9 +13,12 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
+from rlhf_trainer.config import TrainingConfig
+from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import AttemptPaths, Outcome, Progress, Result
 from rlhf_trainer.errors import InvalidError, PhaseError, WorkspaceError
 from rlhf_trainer.launch.agent import AgentEnd, run_agent
+from rlhf_trainer.launch.allocator import allocator_variables
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.launch.orphan import LAUNCHER_PID_VARIABLE, adopt_orphans, end_children
 from rlhf_trainer.launch.termination import Termination
@@ -51,10 +54,10 @@ def main(argv: Sequence[str], module: str = RANK_MODULE) -> int:
         write_termination_message(told)
         return told.outcome.exit_code
     try:
-        topology = _prepare(arguments)
+        topology, config = _prepare(arguments)
     except PhaseError as error:
         return _refuse(arguments, error)
-    return _Launch(arguments, topology, module).run()
+    return _Launch(arguments, topology, config.model.device, module).run()
 
 
 def _told_before(paths: AttemptPaths) -> Result | None:
@@ -70,7 +73,7 @@ def _told_before(paths: AttemptPaths) -> Result | None:
     return told if told.outcome is Outcome.COMPLETED else None
 
 
-def _prepare(arguments: Arguments) -> Topology:
+def _prepare(arguments: Arguments) -> tuple[Topology, TrainingConfig]:
     """Check what can be checked before a rank is started; make the attempt's folder."""
     topology = Topology.read(os.environ, arguments.phase, arguments.processes)
     paths = arguments.paths
@@ -86,9 +89,9 @@ def _prepare(arguments: Arguments) -> Topology:
         raise InvalidError("workspace", arguments.workspace, problem, fix) from error
     except OSError as error:
         raise WorkspaceError(arguments.workspace, "the attempt's folder", error) from error
-    arguments.load_config()
+    config = arguments.load_config()
     arguments.load_hardware()
-    return topology
+    return topology, config
 
 
 def _refuse(arguments: Arguments, error: PhaseError) -> int:
@@ -105,11 +108,14 @@ def _refuse(arguments: Arguments, error: PhaseError) -> int:
 class _Launch:
     """The ranks of this node and their verdict."""
 
-    def __init__(self, arguments: Arguments, topology: Topology, module: str) -> None:
+    def __init__(
+        self, arguments: Arguments, topology: Topology, device: Device, module: str
+    ) -> None:
         kept = max(_LEAST_SECONDS, _SHARE_OF_GRACE * arguments.grace_seconds)
         deadline_seconds = max(1.0, arguments.grace_seconds - kept / 2)
         self._arguments = arguments
         self._topology = topology
+        self._device = device
         self._module = module
         self._shutdown_seconds = max(1, int(arguments.grace_seconds - kept))
         self._termination = Termination(self._conclude, deadline_seconds)
@@ -119,6 +125,7 @@ class _Launch:
     def run(self) -> int:
         """Run the ranks and return the exit code."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ |= allocator_variables(os.environ, self._device)
         os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
         self._termination.install()
         adopt_orphans()

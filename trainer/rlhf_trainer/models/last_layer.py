@@ -104,7 +104,8 @@ def _parts(trunk: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module] | None:
     names = KNOWN.get(getattr(config, "model_type", ""))
     if names is None:
         return None
-    layer = trunk.get_submodule(names.layers)[-1]
+    layers: Any = trunk.get_submodule(names.layers)
+    layer: nn.Module = layers[-1]
     return layer, layer.get_submodule(names.norm), layer.get_submodule(names.output)
 
 

@@ -26,7 +26,8 @@ def packed(model: nn.Module) -> Iterator[None]:
     weights are not here whole (ZeRO-3), or not on a CPU, are left out; so are those of a block
     around this one, which are packed already.
     """
-    layers = [layer for layer in model.modules() if _can_be_packed(layer)]
+    found = [part for part in model.modules() if isinstance(part, nn.Linear | Conv1D)]
+    layers = [layer for layer in found if _can_be_packed(layer)]
     for layer in layers:
         # An attribute of the instance hides the class's method, and leaves all hooks in place.
         layer.forward = _packed_forward(layer)
@@ -37,7 +38,7 @@ def packed(model: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _can_be_packed(layer: nn.Module) -> bool:
+def _can_be_packed(layer: nn.Linear | Conv1D) -> bool:
     # Subclasses compute something else.
     if type(layer) not in (nn.Linear, Conv1D) or "forward" in vars(layer):
         return False
@@ -58,7 +59,7 @@ def _is_supported(dtype: torch.dtype) -> bool:
     return dtype is torch.float32
 
 
-def _packed_forward(layer: nn.Module) -> LinearForward:
+def _packed_forward(layer: nn.Linear | Conv1D) -> LinearForward:
     plain: LinearForward = layer.forward
     weight_OI = layer.weight.detach()
     if isinstance(layer, Conv1D):

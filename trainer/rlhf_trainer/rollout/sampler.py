@@ -5,7 +5,6 @@ exists and no second pass is needed. Legend: B = live rows, T = tokens.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from transformers import DynamicCache, PreTrainedModel
 from rlhf_trainer.data.micro_batches import token_budget_micro_batches
 from rlhf_trainer.models.adapters import Role, active
 from rlhf_trainer.models.batch import PAD_FILLER
-from rlhf_trainer.models.last_layer import last_layer_at
 from rlhf_trainer.models.packed_linear import packed
 from rlhf_trainer.rollout.drawing import Drawn, draw
 from rlhf_trainer.rollout.protocol import Response
@@ -68,13 +66,12 @@ class TransformersSampler:
         cache = DynamicCache(config=self._lm.config)
         tokens_BT = batch.prompts_BT
         for position in range(self._maximum_tokens):
-            with self._where_drawn(tokens_BT):
-                output = self._lm(
-                    **batch.inputs(tokens_BT),
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
+            output = self._lm(
+                **batch.inputs(tokens_BT),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
             uniform_B = batch.uniforms(position)
             drawn = draw(output.logits[:, -1], uniform_B, temperature=self._temperature)
             batch.note(drawn, position)
@@ -87,14 +84,6 @@ class TransformersSampler:
                 cache.batch_select_indices(kept)
                 token_B = token_B[kept]
             tokens_BT = token_B.unsqueeze(1)
-
-    def _where_drawn(self, tokens_BT: Tensor) -> AbstractContextManager[None]:
-        """Leave out of the prompts' last layer what only the next token's row is read of."""
-        rows, width = tokens_BT.shape
-        if width == 1:
-            return nullcontext()
-        last_B = torch.arange(width - 1, rows * width, width, device=tokens_BT.device)
-        return last_layer_at(self._lm.base_model, last_B)
 
 
 class _Decoding:
