@@ -8,7 +8,7 @@ LEVERS: tuple[Lever, ...] = (
         kept=True,
         numbers=(
             "100 live runs, each second one comes and one ends, four phases each, two cores "
-            "that others used as well (load 4.5 both times): run applied → job created p50 0.9 s in "
+            "that others used as well (load 4.5, both): run applied → job created p50 0.9 s in "
             "place of 5.0, p99 2.8 s in place of 8.0; pod ended → next phase's job p50 0.6 s in "
             "place of 2.2, p99 1.9 s in place of 7.0; a burst's memory 95 MB in place of 119"
         ),
