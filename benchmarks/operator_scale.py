@@ -90,11 +90,12 @@ async def ppo_pods(client: Client) -> list[Json]:
 
 
 async def served(client: Client, runs: int) -> bool:
-    """Return whether the API server has taken in so many runs; it says so while it has not."""
+    """Return whether the API server has taken in so many runs; until then it may refuse lists."""
     try:
-        return len(await client.list(RUNS)) >= runs
+        page = await client.send("GET", f"{RUNS}?limit=1")
     except RuntimeError:
         return False
+    return int(page["metadata"].get("remainingItemCount", 0)) + 1 >= runs
 
 
 async def finish_template(client: Client) -> None:
@@ -158,7 +159,10 @@ class Measurement:
         names = [f"done-{index}" for index in range(plan.finished - plan.whole)]
         copy_run(plant.cluster, TEMPLATE, names)
         await until(
-            lambda: served(client, plan.finished), "the API server to know them", seconds=120
+            lambda: served(client, plan.finished),
+            "the API server to know them",
+            seconds=180,
+            every_seconds=2,
         )
         plant.say(f"{len(names)} finished runs left in {time.monotonic() - began:.0f} s")
         await self._start(f"{plan.finished} finished runs", plan.finished)
