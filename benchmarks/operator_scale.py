@@ -8,6 +8,7 @@ the API server's audit log, the operator's metrics and /proc. `--help` lists wha
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -88,6 +89,15 @@ async def ppo_pods(client: Client) -> list[Json]:
     ]
 
 
+async def served(client: Client, runs: int) -> bool:
+    """Return whether the API server has taken in so many runs; until then it may refuse lists."""
+    try:
+        page = await client.send("GET", f"{RUNS}?limit=1")
+    except RuntimeError:
+        return False
+    return int(page["metadata"].get("remainingItemCount", 0)) + 1 >= runs
+
+
 async def finish_template(client: Client) -> None:
     """Let one run go through all phases."""
     await apply(client, [TEMPLATE], {})
@@ -148,6 +158,12 @@ class Measurement:
         began = time.monotonic()
         names = [f"done-{index}" for index in range(plan.finished - plan.whole)]
         copy_run(plant.cluster, TEMPLATE, names)
+        await until(
+            lambda: served(client, plan.finished),
+            "the API server to know them",
+            seconds=180,
+            every_seconds=2,
+        )
         plant.say(f"{len(names)} finished runs left in {time.monotonic() - began:.0f} s")
         await self._start(f"{plan.finished} finished runs", plan.finished)
 
@@ -289,6 +305,8 @@ def measure(plan: Plan) -> Report:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and leave the result."""
     plan, before = parse(argv), load()
+    # Whoever is told to end ends what it has started first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     report = measure(plan)
     command = " ".join(["python benchmarks/operator_scale.py", *(argv or sys.argv[1:])])
     print(f"written: {record(result(report, before, command))}")

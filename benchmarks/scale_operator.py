@@ -22,5 +22,5 @@ class LocalReader(Reader):
 
 
 if __name__ == "__main__":
-    program.Reader = LocalReader  # type: ignore[misc,attr-defined] # the seam
+    program.Reader = LocalReader  # type: ignore[attr-defined] # the seam
     sys.exit(program.main())

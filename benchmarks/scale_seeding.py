@@ -23,11 +23,9 @@ def text(raw):
 [stored] = ask("/v3/kv/range", {"key": text(key + name)})["kvs"]
 like = base64.b64decode(stored["value"]).decode()
 uid = json.loads(like)["metadata"]["uid"]
-def put(new):
+for new in names:
     value = like.replace(uid, str(uuid.uuid4())).replace(name, new)
-    return {"requestPut": {"key": text(key + new), "value": text(value)}}
-for start in range(0, len(names), 40):
-    ask("/v3/kv/txn", {"success": [put(new) for new in names[start : start + 40]]})
+    ask("/v3/kv/put", {"key": text(key + new), "value": text(value)})
 """
 
 

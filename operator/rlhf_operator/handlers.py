@@ -16,7 +16,7 @@ from rlhf_operator.cluster.kinds import Json, Kind
 DELETED, LISTED = "DELETED", None
 """Types of events; a list that a watch begins with has none."""
 
-PAGE = 200
+PAGE = 100
 """Objects in one answer of such a list."""
 
 IDLE_SECONDS = 0.5

@@ -7,7 +7,7 @@ from rlhf_operator.cluster.api import Api
 from rlhf_operator.cluster.cache import Cache, Place, Store
 from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS, Json, Kind
 
-PAGE = 200
+PAGE = 100
 """Objects in one answer: as dictionaries they take megabytes, and everything waits for them."""
 
 
