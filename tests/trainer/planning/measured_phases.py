@@ -43,6 +43,12 @@ def pointers(module: nn.Module) -> set[int]:
     return {value.untyped_storage().data_ptr() for value in module.parameters()}
 
 
+def live_tensors() -> list[Tensor]:
+    """Return every tensor that Python knows of."""
+    # Not isinstance: it would wake lazy modules.
+    return [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
+
+
 class Meter:
     """What one phase has held so far, largest first."""
 
@@ -152,6 +158,8 @@ def measure_decoding() -> None:
     sample = sampling.TransformersSampler.sample
 
     def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
+        gc.collect()
+        meter.note("between steps", storage_bytes(live_tensors()))
         with record_function(f"{STAGE}rollout"):
             return sample(self, *args)
 
@@ -186,11 +194,16 @@ def main(cases: Path) -> None:
         meter = Meter()
         gc.collect()  # engines are cyclic, and what is freed later would count here
         ranks.barrier()
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            result = run_case(argv, ranks)
-        found = {"outcome": result.outcome, "held": meter.held, "peaks": peaks(profiler)}
+        if ranks.world_size > 1:
+            # gloo frees on threads of its own, which the profiler does not see.
+            result, found = run_case(argv, ranks), {}
+        else:
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+                result = run_case(argv, ranks)
+            found = {f"peak: {stage}": size for stage, size in peaks(profiler).items()}
+        found |= {"outcome": result.outcome, "message": result.message, **meter.held}
         if ranks.is_main:
-            sys.stdout.write(MARK + json.dumps(found | {"message": result.message}) + "\n")
+            sys.stdout.write(MARK + json.dumps(found) + "\n")
             sys.stdout.flush()
         ranks.barrier()
     stop()
