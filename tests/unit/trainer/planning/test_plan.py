@@ -131,6 +131,7 @@ def test_lora_holds_one_base_and_an_own_reward_model_two_more(
     one = networks_of(Phase.PPO, lora, Models(architecture, architecture))
     own = networks_of(Phase.PPO, lora, Models(architecture, architecture, has_own_reward=True))
     assert [network.name for network in one] == ["policy"]
+    assert one[0].forwards == 2  # of policy and critic, for one backward pass
     assert [network.name for network in own] == ["policy", "critic", "reward model"]
     whole = make_plan(configured(), alike(architecture), placed())
     small = make_plan(lora, alike(architecture), placed())
