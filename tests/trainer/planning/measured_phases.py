@@ -55,6 +55,9 @@ class Meter:
     def __init__(self) -> None:
         self.engines: list[TrainingEngine] = []
         self.held: dict[str, int] = {}
+        gc.collect()
+        self.before = storage_bytes(live_tensors())
+        """What phases before this one, in the same process, have left."""
 
     def note(self, name: str, value: int) -> None:
         self.held[name] = max(self.held.get(name, 0), value)
@@ -90,6 +93,8 @@ def measure_engines() -> None:
         **kwargs: Any,
     ) -> float:
         def measured_loss(part: Any) -> Tensor:
+            if part != micro_batches[0]:
+                return loss_of(part)  # none is larger than the first
             saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
 
             def pack(tensor: Tensor) -> Tensor:
@@ -159,7 +164,7 @@ def measure_decoding() -> None:
 
     def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
         gc.collect()
-        meter.note("between steps", storage_bytes(live_tensors()))
+        meter.note("between steps", storage_bytes(live_tensors()) - meter.before)
         with record_function(f"{STAGE}rollout"):
             return sample(self, *args)
 
@@ -192,7 +197,6 @@ def main(cases: Path) -> None:
     stop, ranks = process_group.stop, start_once()
     for argv in json.loads(cases.read_text(encoding="utf-8")):
         meter = Meter()
-        gc.collect()  # engines are cyclic, and what is freed later would count here
         ranks.barrier()
         if ranks.world_size > 1:
             # gloo frees on threads of its own, which the profiler does not see.
