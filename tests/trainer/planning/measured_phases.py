@@ -55,7 +55,8 @@ class Meter:
     def __init__(self) -> None:
         self.engines: list[TrainingEngine] = []
         self.held: dict[str, int] = {}
-        gc.collect()
+        for _ in range(3):  # engines are cyclic, and their finalisers let go of more
+            gc.collect()
         self.before = storage_bytes(live_tensors())
         """What phases before this one, in the same process, have left."""
 
@@ -196,6 +197,7 @@ def main(cases: Path) -> None:
     measure_decoding()
     stop, ranks = process_group.stop, start_once()
     for argv in json.loads(cases.read_text(encoding="utf-8")):
+        meter.engines.clear()  # or they would count as what was there before
         meter = Meter()
         ranks.barrier()
         if ranks.world_size > 1:
