@@ -118,17 +118,19 @@ def updating(
                 buffers=gathered,
             ),
         )
+        averaged = sharding.reduction_gradients(network.trained)
+        read = sharding.step_gradients(network.trained)
         yield Moment(
             f"reduction of the {network.name}'s gradients",
             rest.plus(
-                gradients=gradients + sharding.reduction_gradients(network.trained),
+                gradients=gradients + averaged,
                 buffers=sharding.reduction_bucket(network.trained),
             ),
         )
         yield Moment(
             f"step of the {network.name}",
             rest.plus(
-                gradients=0 if sharding.offload else sharding.step_gradients(network.trained),
+                gradients=0 if sharding.offload else read + averaged,
                 buffers=sharding.step_buffers(network.trained, of.largest_parameter),
             ),
         )
