@@ -43,12 +43,22 @@ def pointers(module: nn.Module) -> set[int]:
     return {value.untyped_storage().data_ptr() for value in module.parameters()}
 
 
+def live_tensors() -> list[Tensor]:
+    """Return every tensor that Python knows of."""
+    # Not isinstance: it would wake lazy modules.
+    return [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
+
+
 class Meter:
     """What one phase has held so far, largest first."""
 
     def __init__(self) -> None:
         self.engines: list[TrainingEngine] = []
         self.held: dict[str, int] = {}
+        for _ in range(3):  # engines are cyclic, and their finalisers let go of more
+            gc.collect()
+        self.before = storage_bytes(live_tensors())
+        """What phases before this one, in the same process, have left."""
 
     def note(self, name: str, value: int) -> None:
         self.held[name] = max(self.held.get(name, 0), value)
@@ -84,6 +94,8 @@ def measure_engines() -> None:
         **kwargs: Any,
     ) -> float:
         def measured_loss(part: Any) -> Tensor:
+            if part != micro_batches[0]:
+                return loss_of(part)  # none is larger than the first
             saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
 
             def pack(tensor: Tensor) -> Tensor:
@@ -152,6 +164,8 @@ def measure_decoding() -> None:
     sample = sampling.TransformersSampler.sample
 
     def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
+        gc.collect()
+        meter.note("between steps", storage_bytes(live_tensors()) - meter.before)
         with record_function(f"{STAGE}rollout"):
             return sample(self, *args)
 
@@ -183,14 +197,19 @@ def main(cases: Path) -> None:
     measure_decoding()
     stop, ranks = process_group.stop, start_once()
     for argv in json.loads(cases.read_text(encoding="utf-8")):
+        meter.engines.clear()  # or they would count as what was there before
         meter = Meter()
-        gc.collect()  # engines are cyclic, and what is freed later would count here
         ranks.barrier()
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            result = run_case(argv, ranks)
-        found = {"outcome": result.outcome, "held": meter.held, "peaks": peaks(profiler)}
+        if ranks.world_size > 1:
+            # gloo frees on threads of its own, which the profiler does not see.
+            result, found = run_case(argv, ranks), {}
+        else:
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+                result = run_case(argv, ranks)
+            found = {f"peak: {stage}": size for stage, size in peaks(profiler).items()}
+        found |= {"outcome": result.outcome, "message": result.message, **meter.held}
         if ranks.is_main:
-            sys.stdout.write(MARK + json.dumps(found | {"message": result.message}) + "\n")
+            sys.stdout.write(MARK + json.dumps(found) + "\n")
             sys.stdout.flush()
         ranks.barrier()
     stop()

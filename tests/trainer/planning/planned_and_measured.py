@@ -27,8 +27,9 @@ from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.models.counting import architecture_of
 from rlhf_trainer.planning import hardware, plan
 from rlhf_trainer.planning.activations import FLOAT32, inputs_bytes, trunk_bytes
+from rlhf_trainer.planning.moments import at_rest, held_as
 from rlhf_trainer.planning.networks import Models, Network, engines, networks_of
-from rlhf_trainer.planning.shapes import Lengths, decoding_of, update_of
+from rlhf_trainer.planning.shapes import Lengths, Update, decoding_of, update_of
 from rlhf_trainer.planning.sharding import Sharding
 
 PROGRAM = Path(__file__).with_name("measured_phases.py")
@@ -59,9 +60,9 @@ SETTINGS: dict[str, Any] = {
     "ppo": {
         "totalEpisodes": 64,
         "rolloutBatchSize": 32,
-        "minibatchSize": 16,
-        "maximumResponseTokens": 24,
-        "tokensPerMicroBatch": 81,
+        "minibatchSize": 32,
+        "maximumResponseTokens": 12,
+        "tokensPerMicroBatch": 45,
     },
 }
 
@@ -175,9 +176,8 @@ def measure(data_root: Path, folder: Path, ranks: int) -> list[Pair]:
     for (shape, phase, _), line in zip(cases, lines[1:], strict=True):
         found = json.loads(line)
         assert found["outcome"] == "Completed", found["message"]
-        measured = found["held"] | {f"peak: {name}": n for name, n in found["peaks"].items()}
         pairs += [
-            Pair(shape.name, ranks, phase, what, planned, measured[what])
+            Pair(shape.name, ranks, phase, what, planned, found[what])
             for what, planned in _planned(shape, phase, ranks, data_root, lengths)
         ]
     return pairs
@@ -211,24 +211,24 @@ def _planned(
         yield f"{name}.weights", sharding.weights(network.parameters, 0)
         yield f"{name}.gradients", width * network.trained
         yield f"{name}.optimizer", sharding.optimizer(network.trained)
-        yield f"{name}.activations", _kept(network, config, update.tokens, update.predicted, width)
+        yield f"{name}.activations", _kept(network, config, update, width)
     if phase is Phase.PPO:
         batch = decoding_of(phase, config, lengths, ranks)
         per_token = width * models.policy.cache_elements_per_token
-        yield "kvCache", batch.rows * batch.length * per_token
-    yield from _peaks(config, phase, models, ranks, lengths)
+        yield "kvCache", batch.rows * (batch.length - 1) * per_token
+        gathered = sharding.whole(networks[0 if config.model.lora else 1].parameters, 0)
+        yield "between steps", at_rest(networks, sharding, 0).total + gathered
+    if ranks == 1:
+        yield from _peaks(config, phase, models, ranks, lengths)
 
 
-def _kept(
-    network: Network, config: TrainingConfig, tokens: int, predicted: int, width: int
-) -> float:
+def _kept(network: Network, config: TrainingConfig, update: Update, width: int) -> float:
     """Return what autograd keeps of the whole loss: of layers their inputs, if recomputed."""
     of = network.architecture
-    kept = trunk_bytes(of, tokens, width, recomputed=False)
-    if config.model.gradient_checkpointing:
-        kept = inputs_bytes(of, tokens, width)
-    logits = predicted * of.vocabulary * FLOAT32 if network.has_vocabulary else 0
-    return network.forwards * kept + logits
+    held = held_as(plan.settings_of(config, network), of, width)
+    kept = inputs_bytes if held.recomputed else trunk_bytes
+    logits = update.predicted * of.vocabulary * FLOAT32 if network.has_vocabulary else 0
+    return network.forwards * kept(of, update.tokens, held) + logits
 
 
 def _peaks(

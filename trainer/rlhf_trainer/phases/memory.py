@@ -19,7 +19,7 @@ from rlhf_trainer.planning.changes import smallest_change
 from rlhf_trainer.planning.networks import Models
 from rlhf_trainer.planning.plan import MemoryPlan, make_plan
 from rlhf_trainer.planning.shapes import Lengths
-from rlhf_trainer.planning.table import refusal, table
+from rlhf_trainer.planning.table import line, refusal
 
 NOTHING_FITS = (
     "none of the changes known here is enough: take GPUs with more memory, or a smaller model"
@@ -69,7 +69,7 @@ def require_memory(
         return None
     lengths = _lengths(sets)
     plan = make_plan(context.config, models, context.hardware.places, lengths)
-    context.telemetry.note(table(plan))
+    context.telemetry.note(line(plan))
     if refused := refused_by(plan, context.config, models, context.hardware, lengths):
         raise refused
     return plan

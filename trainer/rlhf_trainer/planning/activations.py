@@ -38,9 +38,13 @@ class Kept:
     """Sizes of all key and value heads."""
     intermediate: float
     """Intermediate sizes."""
+    norm_trained: float
+    """Hidden sizes of one normalisation that only its own weight's gradient needs."""
 
 
-LLAMA_LIKE = Kept(norm=2, norm_float32=1, attention=2, keys_values=2, intermediate=4)
+LLAMA_LIKE = Kept(
+    norm=1, norm_float32=1, attention=2, keys_values=2, intermediate=4, norm_trained=1
+)
 """RMSNorm keeps its input, in float32, the normalised input and its output; a gated MLP its gate,
 the gate's activation, the other branch and their product."""
 
@@ -48,7 +52,9 @@ KEPT = {
     "llama": LLAMA_LIKE,
     "mistral": LLAMA_LIKE,
     "qwen2": LLAMA_LIKE,
-    "gpt2": Kept(norm=2, norm_float32=0, attention=2, keys_values=2, intermediate=5),
+    "gpt2": Kept(
+        norm=2, norm_float32=0, attention=2, keys_values=2, intermediate=5, norm_trained=0
+    ),
 }
 """By `model_type`. GPT-2's LayerNorm keeps input and output; its GELU four results, and what it
 gives."""
@@ -62,44 +68,51 @@ def is_known(architecture: Architecture) -> bool:
     return architecture.family in KEPT
 
 
-def _norm_bytes(architecture: Architecture, width: int) -> float:
+@dataclass(frozen=True)
+class Held:
+    """How a network is held when it is trained."""
+
+    width: int
+    """Bytes of a weight."""
+    recomputed: bool = False
+    """With gradient checkpointing each layer keeps its input, and one at a time the rest."""
+    is_frozen: bool = False
+    """Whether only adapters learn."""
+    adapter_elements: int = 0
+    """What adapters keep of one token, in all layers."""
+
+
+def _norm_bytes(of: Architecture, held: Held) -> float:
     """Return what autograd keeps of one token in one normalisation."""
-    kept = KEPT.get(architecture.family, LLAMA_LIKE)
-    return architecture.hidden * (kept.norm * width + kept.norm_float32 * FLOAT32) + FLOAT32
+    kept = KEPT.get(of.family, LLAMA_LIKE)
+    sizes = kept.norm + (0 if held.is_frozen else kept.norm_trained)
+    return of.hidden * (sizes * held.width + kept.norm_float32 * FLOAT32) + FLOAT32
 
 
-def layer_bytes(architecture: Architecture, width: int) -> float:
+def layer_bytes(of: Architecture, held: Held) -> float:
     """Return what autograd keeps of one token in one layer."""
-    kept = KEPT.get(architecture.family, LLAMA_LIKE)
-    heads = architecture.heads * architecture.head_size
-    pairs = architecture.key_value_heads * architecture.head_size
+    kept = KEPT.get(of.family, LLAMA_LIKE)
     elements = (
-        kept.attention * heads
-        + kept.keys_values * pairs
-        + kept.intermediate * architecture.intermediate
+        kept.attention * of.heads * of.head_size
+        + kept.keys_values * of.key_value_heads * of.head_size
+        + kept.intermediate * of.intermediate
+        + held.adapter_elements / of.layers
     )
-    log_sums = FLOAT32 * architecture.heads
-    return NORMS * _norm_bytes(architecture, width) + width * elements + log_sums
+    log_sums = FLOAT32 * of.heads
+    return NORMS * _norm_bytes(of, held) + held.width * elements + log_sums
 
 
-def trunk_bytes(architecture: Architecture, tokens: int, width: int, *, recomputed: bool) -> float:
-    """Return what one forward pass over `tokens` keeps, up to the last hidden states.
-
-    recomputed: with gradient checkpointing, each layer keeps its input, and one at a time the rest.
-    """
-    layer, last_norm = layer_bytes(architecture, width), _norm_bytes(architecture, width)
-    if not recomputed:
-        return tokens * (architecture.layers * layer + last_norm)
-    return inputs_bytes(architecture, tokens, width) + tokens * layer
+def inputs_bytes(of: Architecture, tokens: int, held: Held) -> float:
+    """Return what a forward pass keeps of recomputed layers: inputs, and the last normalisation."""
+    return tokens * (of.layers * of.hidden * held.width + _norm_bytes(of, held))
 
 
-def inputs_bytes(architecture: Architecture, tokens: int, width: int) -> float:
-    """Return what a forward pass keeps with gradient checkpointing, before layers are recomputed.
-
-    That is every layer's input, and the last normalisation.
-    """
-    inputs = architecture.layers * architecture.hidden * width
-    return tokens * (inputs + _norm_bytes(architecture, width))
+def trunk_bytes(of: Architecture, tokens: int, held: Held) -> float:
+    """Return the most that one forward pass over `tokens` keeps, up to the last hidden states."""
+    layer = layer_bytes(of, held)
+    if held.recomputed:
+        return inputs_bytes(of, tokens, held) + tokens * layer
+    return tokens * (of.layers * layer + _norm_bytes(of, held))
 
 
 def backward_bytes(architecture: Architecture, tokens: int, width: int) -> float:

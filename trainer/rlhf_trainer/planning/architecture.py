@@ -49,11 +49,15 @@ class Architecture:
 
     def adapter_parameters(self, rank: int, targets: Sequence[str] | None) -> int:
         """Return the parameters of one adapter of the linear layers that `targets` names."""
-        return sum(
-            rank * (linear.inputs + linear.outputs)
-            for linear in self.linears
-            if targets is None or _is_named(linear.name, targets)
-        )
+        adapted = self._adapted(targets)
+        return sum(rank * (linear.inputs + linear.outputs) for linear in adapted)
+
+    def adapter_elements(self, rank: int, targets: Sequence[str] | None) -> int:
+        """Return the elements between the two matrices of one adapter, of one token."""
+        return rank * len(self._adapted(targets))
+
+    def _adapted(self, targets: Sequence[str] | None) -> list[Linear]:
+        return [each for each in self.linears if targets is None or _is_named(each.name, targets)]
 
     @property
     def cache_elements_per_token(self) -> int:

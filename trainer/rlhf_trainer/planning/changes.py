@@ -104,7 +104,7 @@ def _tiers(wanted: Wanted, crowded: Sequence[Phase]) -> list[list[list[Change]]]
             _sharding(wanted),
             _offloading(wanted),
         ],
-        [_more_gpus(wanted), _more_nodes(wanted)],
+        [_more_hardware(wanted)],
         [_shared_trunk(wanted), _adapters(wanted)],
     ]
 
@@ -177,34 +177,30 @@ def _deepspeed(text: str, **update: object) -> Change:
     )
 
 
-def _more_gpus(wanted: Wanted) -> list[Change]:
-    most = min(place.maximum_processes or place.processes for place in wanted.places.values())
-    used = max(place.processes for place in wanted.places.values())
-    return [
-        _placed(f"placement.gpusPerNode: {count}", processes=count)
-        for count in (2, 4, 8, 16)
-        if used < count <= most
-    ]
-
-
-def _more_nodes(wanted: Wanted) -> list[Change]:
-    if not all(place.is_gpu for place in wanted.places.values()):
+def _more_hardware(wanted: Wanted) -> list[Change]:
+    """Return more GPUs of each node, then more nodes with all of theirs."""
+    places = wanted.places.values()
+    if not all(place.is_gpu for place in places):
         return []
-    most = min(place.maximum_nodes or MOST_NODES for place in wanted.places.values())
-    used = max(place.nodes for place in wanted.places.values())
+    gpus, nodes = max(place.processes for place in places), max(place.nodes for place in places)
+    most_gpus = min(place.maximum_processes or place.processes for place in places)
+    most_nodes = min(place.maximum_nodes or MOST_NODES for place in places)
+    fuller = [_placed(processes=count) for count in (2, 4, 8, 16) if gpus < count <= most_gpus]
+    full = {"processes": most_gpus} if gpus < most_gpus else {}
     counts = [2**power for power in range(1, 7)]
-    return [
-        _placed(f"placement.nodes: {count}", nodes=count)
-        for count in counts
-        if used < count <= most
-    ]
+    return fuller + [_placed(**full, nodes=each) for each in counts if nodes < each <= most_nodes]
 
 
-def _placed(text: str, **update: int) -> Change:
+PLACED = {"processes": "gpusPerNode", "nodes": "nodes"}
+"""Fields of a place as the manifest's placement spells them."""
+
+
+def _placed(**update: int) -> Change:
     def apply(wanted: Wanted) -> Wanted:
         places = {phase: place.model_copy(update=update) for phase, place in wanted.places.items()}
         return Wanted(wanted.config, places)
 
+    text = " and ".join(f"placement.{PLACED[name]}: {count}" for name, count in update.items())
     return Change(text, apply)
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass, fields, replace
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.planning.activations import (
+    Held,
     backward_bytes,
     decoding_bytes,
     forward_bytes,
     logits_bytes,
     trunk_bytes,
 )
+from rlhf_trainer.planning.architecture import Architecture
 from rlhf_trainer.planning.networks import Network, engines
 from rlhf_trainer.planning.shapes import Decoding, Update
 from rlhf_trainer.planning.sharding import Sharding
@@ -90,19 +92,17 @@ def updating(
     update: Update,
     runtime: float,
     *,
-    recomputed: Sequence[ModelConfig],
+    settings: Sequence[ModelConfig],
 ) -> Iterator[Moment]:
     """Yield the moments of an update of each trained network.
 
-    recomputed: how each of them is held, in their order.
+    settings: of each of them, in their order.
     """
     rest = at_rest(networks, sharding, runtime)
-    for network, held in zip(engines(networks), recomputed, strict=True):
+    for network, model in zip(engines(networks), settings, strict=True):
         of, width = network.architecture, sharding.width
         gradients = width * network.trained
-        kept = network.forwards * trunk_bytes(
-            of, update.tokens, width, recomputed=held.gradient_checkpointing
-        )
+        kept = network.forwards * trunk_bytes(of, update.tokens, held_as(model, of, width))
         logits = logits_bytes(of, update.predicted) if network.has_vocabulary else 0
         # While the loss is computed there are logits; after it, gradients of the last layer.
         after = 0 if logits else backward_bytes(of, update.tokens, width)
@@ -118,20 +118,33 @@ def updating(
                 buffers=gathered,
             ),
         )
+        averaged = sharding.reduction_gradients(network.trained)
+        read = sharding.step_gradients(network.trained)
         yield Moment(
             f"reduction of the {network.name}'s gradients",
             rest.plus(
-                gradients=gradients + sharding.reduction_gradients(network.trained),
+                gradients=gradients + averaged,
                 buffers=sharding.reduction_bucket(network.trained),
             ),
         )
         yield Moment(
             f"step of the {network.name}",
             rest.plus(
-                gradients=0 if sharding.offload else sharding.step_gradients(network.trained),
+                gradients=0 if sharding.offload else read + averaged,
                 buffers=sharding.step_buffers(network.trained, of.largest_parameter),
             ),
         )
+
+
+def held_as(model: ModelConfig, of: Architecture, width: int) -> Held:
+    """Return how a network with these settings is held when it is trained."""
+    lora = model.lora
+    return Held(
+        width,
+        recomputed=model.gradient_checkpointing,
+        is_frozen=lora is not None,
+        adapter_elements=of.adapter_elements(lora.rank, lora.target_modules) if lora else 0,
+    )
 
 
 def decoding(
@@ -154,7 +167,8 @@ def decoding(
         "prompts of a rollout",
         rest.plus(kv_cache=tokens * per_token, activations=forward_bytes(of, tokens, width)),
     )
-    cache = batch.rows * batch.length * per_token
+    # The last token is drawn, and read by nobody.
+    cache = batch.rows * (batch.length - 1) * per_token
     yield Moment(
         "last token of a rollout",
         rest.plus(

@@ -117,9 +117,9 @@ def _phase_plan(
     runtime = runtime_bytes(place)
     moments = list(loading(networks, sharding, runtime))
     if trained := engines(networks):
-        held = [_held(config, network) for network in trained]
+        held = [settings_of(config, network) for network in trained]
         update = update_of(phase, config, lengths, place.ranks)
-        moments += updating(networks, sharding, update, runtime, recomputed=held)
+        moments += updating(networks, sharding, update, runtime, settings=held)
     if phase in (Phase.PPO, Phase.EVALUATION):
         decoder = next(network for network in networks if network.name in ("policy", "base"))
         batch = decoding_of(phase, config, lengths, place.ranks)
@@ -130,7 +130,7 @@ def _phase_plan(
     )
 
 
-def _held(config: TrainingConfig, network: Network) -> ModelConfig:
+def settings_of(config: TrainingConfig, network: Network) -> ModelConfig:
     """Return how a trained network is held: the reward model's may have settings of its own."""
     if network.name == "policy":
         return config.model

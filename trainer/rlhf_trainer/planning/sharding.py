@@ -43,12 +43,19 @@ class Sharding:
 
     @classmethod
     def of(cls, config: DeepSpeedConfig, *, ranks: int, width: int, is_gpu: bool) -> "Sharding":
-        """Return what the configuration means; bfloat16 is never trained below stage 2."""
-        zero: Any = config.overrides.get("zero_optimization") or {}
-        stage = int(zero.get("stage", config.zero_stage)) if zero else config.zero_stage
-        if stage == NO_ZERO and width < FLOAT32:
+        """Return what the configuration means; bfloat16 is never trained below stage 2.
+
+        An override of `zero_optimization` takes the place of all that we would say there.
+        """
+        zero: Any = config.overrides.get("zero_optimization")
+        stage, offload = config.zero_stage, config.offload_optimizer
+        if zero is not None:
+            stage = int(zero.get("stage", NO_ZERO))
+            device = (zero.get("offload_optimizer") or {}).get("device", "none")
+            offload = device != "none"
+        elif stage == NO_ZERO and width < FLOAT32:
             stage = SHARDED_GRADIENTS
-        offload = bool(zero.get("offload_optimizer")) if zero else config.offload_optimizer
+        zero = zero or {}
         return cls(
             stage=stage,
             ranks=ranks,

@@ -35,9 +35,21 @@ def table(plan: MemoryPlan) -> str:
     return "\n".join([_title(plan), "", *lines, "", *_places(plan), *plan.notes]) + "\n"
 
 
+def line(plan: MemoryPlan) -> str:
+    """Return the plan on one line, for a log."""
+    needs = ", ".join(
+        f"{phase.phase.value} {_gib(phase.peak.held.total)} GiB ({phase.verdict.value})"
+        for phase in plan.phases
+    )
+    return f"predicted memory per {_unit(plan)}: {needs}"
+
+
+def _unit(plan: MemoryPlan) -> str:
+    return "GPU" if any(phase.place.is_gpu for phase in plan.phases) else "process"
+
+
 def _title(plan: MemoryPlan) -> str:
-    what = "GPU" if any(phase.place.is_gpu for phase in plan.phases) else "process"
-    return f"Predicted memory per {what}, in GiB, when each phase needs most:"
+    return f"Predicted memory per {_unit(plan)}, in GiB, when each phase needs most:"
 
 
 def _row(phase: PhasePlan) -> list[str]:

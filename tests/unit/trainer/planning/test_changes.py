@@ -33,6 +33,13 @@ SMALL = {name: {"tokensPerMicroBatch": 512} for name in ("sft", "rewardModel", "
             ("ppo.tokensPerMicroBatch: 1024", "deepspeed.offloadOptimizer: true"),
             id="two-mild-ones-before-more-nodes",
         ),
+        pytest.param(
+            SMALL,
+            64,
+            1,
+            ("placement.gpusPerNode: 8 and placement.nodes: 2",),
+            id="all-gpus-of-a-node-before-more-nodes",
+        ),
         pytest.param({}, 40, 8, ("model.lora: {}",), id="adapters"),
     ],
 )

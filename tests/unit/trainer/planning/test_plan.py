@@ -42,7 +42,7 @@ def test_7b_on_8_gpus_fits_with_small_micro_batches(
     assert by_phase(wide) == {
         Phase.SFT: (Verdict.FITS, 28.5),
         Phase.REWARD_MODEL: (Verdict.FITS, 31.2),
-        Phase.PPO: (Verdict.CANNOT_FIT, 81.7),
+        Phase.PPO: (Verdict.CANNOT_FIT, 81.6),
         Phase.EVALUATION: (Verdict.FITS, 51.1),
     }
     assert by_phase(narrow)[Phase.PPO] == (Verdict.FITS, 69.4)
@@ -123,6 +123,24 @@ def test_offloading_moves_states_to_the_host(
         assert after.host_bytes == before.peak.held.optimizer > 0
 
 
+def test_overrides_take_the_place_of_what_we_tell_deepspeed(
+    llama: Sizes, configured: Configured, placed: Placed
+) -> None:
+    models = alike(llama("llama-2-7b"))
+    zero = {"stage": 2, "reduce_bucket_size": 1000, "offload_optimizer": {"device": "cpu"}}
+    overridden = configured(deepspeed={"overrides": {"zero_optimization": zero}})
+    plain = configured(deepspeed={"zeroStage": 2, "offloadOptimizer": True})
+    ours, theirs = (make_plan(config, models, placed()) for config in (plain, overridden))
+    assert [phase.zero_stage for phase in theirs.phases] == [2] * 4
+    for before, after in zip(ours.phases[:3], theirs.phases[:3], strict=True):
+        assert after.host_bytes == before.host_bytes > 0
+        large, small = (
+            next(moment for moment in phase.moments if moment.name.startswith("reduction"))
+            for phase in (before, after)
+        )
+        assert large.held.buffers - small.held.buffers == 2 * (500_000_000 - 1000)
+
+
 def test_lora_holds_one_base_and_an_own_reward_model_two_more(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
@@ -131,6 +149,7 @@ def test_lora_holds_one_base_and_an_own_reward_model_two_more(
     one = networks_of(Phase.PPO, lora, Models(architecture, architecture))
     own = networks_of(Phase.PPO, lora, Models(architecture, architecture, has_own_reward=True))
     assert [network.name for network in one] == ["policy"]
+    assert one[0].forwards == 2  # of policy and critic, for one backward pass
     assert [network.name for network in own] == ["policy", "critic", "reward model"]
     whole = make_plan(configured(), alike(architecture), placed())
     small = make_plan(lora, alike(architecture), placed())
