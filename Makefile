@@ -106,7 +106,7 @@ compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and w
 	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
 .PHONY: bench
-bench: bench-ppo bench-supervised bench-plan docs ## Measure speed and memory on CPU, beside TRL; a quarter of an hour
+bench: bench-ppo bench-supervised bench-plan bench-operator docs ## Measure speed and memory on CPU, beside TRL, and the operator; half an hour
 
 .PHONY: bench-ppo
 bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the machine's limit
@@ -119,6 +119,10 @@ bench-supervised: $(INSTALLED) ## Measure SFT and the reward model beside TRL's
 .PHONY: bench-plan
 bench-plan: $(INSTALLED) ## Hold the memory plan against what real phases hold
 	$(BIN)/python benchmarks/plan_memory.py
+
+.PHONY: bench-operator
+bench-operator: $(INSTALLED) ## Measure the operator with up to 1,000 live and 10,000 finished runs
+	$(BIN)/python benchmarks/operator_scale.py
 
 .PHONY: bench-revisions
 bench-revisions: $(INSTALLED) ## Measure PPO of this tree beside that of an older one: BEFORE=folder
