@@ -89,13 +89,13 @@ async def ppo_pods(client: Client) -> list[Json]:
     ]
 
 
-async def served(client: Client, runs: int) -> bool:
-    """Return whether the API server has taken in so many runs; until then it may refuse lists."""
+async def served(client: Client, name: str) -> bool:
+    """Return whether the API server's cache holds a run: lists fail for as long as it is behind."""
     try:
-        page = await client.send("GET", f"{RUNS}?limit=1")
+        await client.send("GET", f"{RUNS}/{name}?resourceVersion=0")
     except RuntimeError:
         return False
-    return int(page["metadata"].get("remainingItemCount", 0)) + 1 >= runs
+    return True
 
 
 async def finish_template(client: Client) -> None:
@@ -159,7 +159,7 @@ class Measurement:
         names = [f"done-{index}" for index in range(plan.finished - plan.whole)]
         copy_run(plant.cluster, TEMPLATE, names)
         await until(
-            lambda: served(client, plan.finished),
+            lambda: served(client, names[-1]),
             "the API server to know them",
             seconds=180,
             every_seconds=2,
