@@ -86,6 +86,7 @@ def whole_vocabulary() -> Any:  # noqa: ANN401 - a context
     import torch  # noqa: PLC0415 - after the environment
 
     from rlhf_trainer.rollout import sampler  # noqa: PLC0415 - with torch
+    from rlhf_trainer.rollout.drawing import Drawn  # noqa: PLC0415 - with torch
 
     def draw(logits: Any, uniforms: Any, *, temperature: float) -> Any:  # noqa: ANN401 - tensors
         logp = (logits.float() / temperature).log_softmax(-1)
@@ -94,7 +95,7 @@ def whole_vocabulary() -> Any:  # noqa: ANN401 - a context
         point = uniforms.unsqueeze(1) * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, point, right=True).clamp_(max=logp.shape[1] - 1)
         chosen = logp.gather(1, token).squeeze(1)
-        return sampler.Drawn(token.squeeze(1), chosen, torch.special.entr(probs).sum(-1))
+        return Drawn(token.squeeze(1), chosen, torch.special.entr(probs).sum(-1))
 
     return put(sampler, "draw", draw)
 

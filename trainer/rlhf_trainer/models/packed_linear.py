@@ -7,6 +7,7 @@ weights, hooks and adapters are as they were, and the packed copies go when the 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     around this one, which are packed already.
     """
     found = [part for part in model.modules() if isinstance(part, nn.Linear | Conv1D)]
-    layers = [layer for layer in found if _can_be_packed(layer)]
+    layers: list[Any] = [layer for layer in found if _can_be_packed(layer)]
     for layer in layers:
         # An attribute of the instance hides the class's method, and leaves all hooks in place.
         layer.forward = _packed_forward(layer)
@@ -66,7 +67,8 @@ def _packed_forward(layer: nn.Linear | Conv1D) -> LinearForward:
         weight_OI = weight_OI.t().contiguous()
     # The number of rows is a hint that makes no difference to the layout.
     packed_OI = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)  # noqa: SLF001 - torch has no other name
-    bias_O = None if layer.bias is None else layer.bias.detach()
+    bias: Tensor | None = layer.bias
+    bias_O = None if bias is None else bias.detach()
 
     def forward(rows: Tensor) -> Tensor:
         if torch.is_grad_enabled():
