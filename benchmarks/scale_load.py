@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +134,13 @@ def run_manifest(name: str, spec: Mapping[str, Any]) -> Json:
 
 async def apply(client: Client, names: Iterable[str], spec: Mapping[str, Any]) -> None:
     """Create runs, as fast as it goes."""
-    await at_once(
-        [lambda name=name: client.send("POST", RUNS, run_manifest(name, spec)) for name in names]
-    )
+    await at_once([partial(client.send, "POST", RUNS, run_manifest(name, spec)) for name in names])
 
 
 async def end_pods(client: Client, pods: Iterable[str], message: str) -> None:
     """Let pods come to their good end."""
     patch = {"metadata": {"annotations": kwok.ending("10ms", message=message)}}
-    await at_once([lambda pod=pod: client.patch(f"{PODS}/{pod}", patch) for pod in pods])
+    await at_once([partial(client.patch, f"{PODS}/{pod}", patch) for pod in pods])
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ async def left_by(client: Client, name: str) -> Finished:
 
 async def leave(client: Client, like: Finished, names: Sequence[str]) -> None:
     """Create runs that have ended."""
-    await at_once([lambda name=name: like.leave(client, name) for name in names])
+    await at_once([partial(like.leave, client, name) for name in names])
 
 
 def json_bytes(obj: Json) -> int:

@@ -43,7 +43,7 @@ PODS_PER_NODE = 1000
 SETTLED = 5
 """So many equal readings, a second apart, are taken for settled."""
 
-SLOW = {"api_qps": 20, "api_burst": 30, "controller_threads": 1}
+SLOW: dict[str, Any] = {"api_qps": 20, "api_burst": 30, "controller_threads": 1}
 """The training operator's own defaults; the harness gives it more."""
 
 

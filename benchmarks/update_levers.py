@@ -96,7 +96,7 @@ def with_last_tokens() -> Any:  # noqa: ANN401 - a context
     """Compute each sequence's last token."""
     from rlhf_trainer.rollout import experience  # noqa: PLC0415 - with torch
 
-    batched = experience.batched
+    batched = experience.batched  # type: ignore[attr-defined] # where it is called
 
     def whole_batch(*args: Any, whole: bool, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
         del whole
@@ -193,12 +193,14 @@ def by_onednn() -> Any:  # noqa: ANN401 - a context
 
     class Linear(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, rows: Any, weight: Any) -> Any:  # noqa: ANN401 - tensors
+        @override
+        def forward(ctx: Any, rows: Any, weight: Any) -> Any:
             ctx.save_for_backward(rows, weight)
             return product(rows, weight)
 
         @staticmethod
-        def backward(ctx: Any, gradient: Any) -> Any:  # noqa: ANN401 - tensors
+        @override
+        def backward(ctx: Any, gradient: Any) -> Any:
             rows, weight = ctx.saved_tensors
             flat = gradient.flatten(0, -2)
             return product(gradient, weight.t()), flat.t() @ rows.flatten(0, -2)
@@ -208,7 +210,7 @@ def by_onednn() -> Any:  # noqa: ANN401 - a context
     def forward(self: Any, rows: Any) -> Any:  # noqa: ANN401 - tensors
         if self.bias is not None or self.out_features == 1:
             return plain(self, rows)
-        return Linear.apply(rows, self.weight)
+        return Linear.apply(rows, self.weight)  # type: ignore[no-untyped-call] # torch has no type for it
 
     return put(torch.nn.Linear, "forward", forward)
 

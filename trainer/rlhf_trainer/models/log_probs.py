@@ -28,7 +28,8 @@ def selected_log_probs(
     """
 
     def chunk_log_probs(hidden: Tensor, target: Tensor) -> Tensor:
-        logp: Tensor = _SelectedLogProbs.apply(head(hidden), target, temperature)
+        logits = head(hidden)
+        logp: Tensor = _SelectedLogProbs.apply(logits, target, temperature)  # type: ignore[no-untyped-call] # torch has no type for it
         return logp
 
     chunk_tokens = _chunk_tokens(head)
