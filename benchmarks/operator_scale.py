@@ -14,10 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import scale_plant
-from recording import load, record
-from rlhf_trainer.contract import Outcome, Phase, Result
-from scale_load import (
+import many_runs.plant
+from many_runs.load import (
     PODS,
     RUNS,
     SHORT,
@@ -31,10 +29,12 @@ from scale_load import (
     left_by,
     until,
 )
-from scale_plant import Plant, Startup
-from scale_report import STEADY, Report, Window, result
-from scale_seeding import copy_run
-from scale_timing import Spread, Story
+from many_runs.plant import Plant, Startup
+from many_runs.report import STEADY, Report, Window, result
+from many_runs.seeding import copy_run
+from many_runs.timing import Spread, Story
+from recording import load, record
+from rlhf_trainer.contract import Outcome, Phase, Result
 
 TEMPLATE = "seedling"
 """The run that really ends; the other finished ones are made in its likeness."""
@@ -296,7 +296,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
 
 def measure(plan: Plan) -> Report:
     """Start everything, measure, end everything."""
-    with scale_plant.plant(live=max(plan.live, default=0)) as plant:
+    with many_runs.plant.plant(live=max(plan.live, default=0)) as plant:
         measurement = Measurement(plant, plan)
         asyncio.run(measurement.run())
         return measurement.report

@@ -13,9 +13,9 @@ from rlhf_harness import Cluster
 from runs import Run, manifest
 
 import operator_scale
+from many_runs.report import STEADY, Report, result
 from recording import read_results, record
 from rlhf_operator.cluster import Api, Cache
-from scale_report import STEADY, Report, result
 
 # The package has a function of this name.
 listing = importlib.import_module("rlhf_operator.cluster.resync")

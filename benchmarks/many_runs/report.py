@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from many_runs.levers import LEVERS
+from many_runs.plant import Startup
+from many_runs.processes import Memory
+from many_runs.timing import Spread, Story
 from recording import Cell, Result, Section, Table, conditions
-from scale_levers import LEVERS
-from scale_plant import Startup
-from scale_processes import Memory
-from scale_timing import Spread, Story
 
 STEADY = "steady"
 

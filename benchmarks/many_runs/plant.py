@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 for _folder in ("tests/harness", "tests/operator"):
-    sys.path.insert(0, str(HERE.parent / _folder))
+    sys.path.insert(0, str(HERE.parents[1] / _folder))
 
 # ruff: noqa: E402 - what tests use is found only now
 from operating import OperatorProcess, serve_runs
@@ -26,8 +26,8 @@ from rlhf_harness import Cluster, training_operator
 from rlhf_harness.options import ClusterOptions
 from rlhf_harness.waiting import until
 
-import scale_load
-from scale_processes import Memory, Meter, memory
+from many_runs import load
+from many_runs.processes import Memory, Meter, memory
 
 COMPONENTS = (
     "etcd",
@@ -56,7 +56,7 @@ class Endpoints:
 
     def start(self) -> None:
         """Start it and return when it answers."""
-        argv = [sys.executable, str(HERE / "scale_endpoints.py"), f"--port={self.port}"]
+        argv = [sys.executable, str(HERE / "endpoints.py"), f"--port={self.port}"]
         self.process = subprocess.Popen(argv)  # noqa: S603 - our own program
         until(self._answers, "the endpoints")
 
@@ -191,7 +191,7 @@ class Plant:
     def empty_kopf(self) -> Memory:
         """Return the memory of an operator that does nothing, in the empty cluster."""
         environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubernetes.kubeconfig)}
-        argv = [sys.executable, str(HERE / "scale_empty.py")]
+        argv = [sys.executable, str(HERE / "empty_operator.py")]
         process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
         seen: list[float] = []
 
@@ -221,7 +221,7 @@ def plant(*, live: int) -> Iterator[Plant]:
         folder = Path(scratch)
         stages = files("rlhf_harness").joinpath("manifests/kwok-stages.yaml")
         own = folder / "stages.yaml"
-        own.write_text(scale_load.stages(Path(str(stages))), encoding="utf-8")
+        own.write_text(load.stages(Path(str(stages))), encoding="utf-8")
         options = ClusterOptions(
             name=f"scale-{os.getpid()}",
             tied_to_this_process=True,
@@ -229,10 +229,10 @@ def plant(*, live: int) -> Iterator[Plant]:
         )
         with Cluster(options) as cluster:
             cluster.add_kwok(2 + 2 * live // PODS_PER_NODE)
-            cluster.kubernetes.namespace(scale_load.NAMESPACE)
-            cluster.kubernetes.workspace(scale_load.NAMESPACE, folder / "workspace")
+            cluster.kubernetes.namespace(load.NAMESPACE)
+            cluster.kubernetes.workspace(load.NAMESPACE, folder / "workspace")
             serve_runs(cluster.kubernetes)
-            program = (str(HERE / "scale_operator.py"),)
+            program = (str(HERE / "addressed_operator.py"),)
             operator = OperatorProcess(
                 cluster, "rlhf", folder, program=program, options=(f"--metrics-port={port}",)
             )

@@ -1,6 +1,6 @@
 """The operator as it is, but that it reads the pods' metrics from this machine.
 
-Pods that KWOK plays serve nothing: 10.x.y.z is read at 127.x.y.z, where `scale_endpoints` answers
+Pods that KWOK plays serve nothing: 10.x.y.z is read at 127.x.y.z, where `endpoints` answers
 for every one of them. For the benchmark of scale alone: the product has no such switch.
 """
 

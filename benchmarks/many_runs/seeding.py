@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rlhf_harness import Cluster
 from rlhf_harness.commands import run
 
-from scale_load import NAMESPACE
+from many_runs.load import NAMESPACE
 
 _COPY = """
 import base64, json, sys, urllib.request, uuid
