@@ -136,7 +136,9 @@ def test_shared_trunk_needs_no_classifier_of_the_policys_architecture(prepare: P
         ppo={"maximumResponseTokens": 8, "critic": "SharedTrunk"},
     )
     make_model(context.data_root / "other", words=("une",), labels=1)
-    granite = GraniteConfig(hidden_size=8, num_hidden_layers=1, vocab_size=80)
+    granite = GraniteConfig(
+        hidden_size=8, num_hidden_layers=1, vocab_size=80, num_attention_heads=2
+    )
     granite.save_pretrained(context.data_root / "base")
     preparation.run(context)
 
