@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import DynamicCache
 
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.phases import ppo
 from rlhf_trainer.rollout import sampler as sampling
 
 MARK, STAGE = "measured: ", "stage: "
@@ -71,8 +72,9 @@ meter = Meter()
 
 
 def measure_engines() -> None:
-    """Count gradients, states and saved activations of every update."""
+    """Count gradients and states of every update, and what every pass that may learn saves."""
     start, update = TrainingEngine.__init__, TrainingEngine.update
+    call = TrainingEngine.__call__
 
     def measured_start(self: TrainingEngine, *args: Any, **kwargs: Any) -> None:
         start(self, *args, **kwargs)
@@ -87,36 +89,33 @@ def measure_engines() -> None:
 
         self._engine.backward = measured_backward
 
-    def measured_update(
-        self: TrainingEngine,
-        micro_batches: Sequence[Any],
-        loss_of: Callable[[Any], Tensor],
-        **kwargs: Any,
-    ) -> float:
-        def measured_loss(part: Any) -> Tensor:
-            if part != micro_batches[0]:
-                return loss_of(part)  # none is larger than the first
-            saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
+    def measured_call(self: TrainingEngine, *args: object) -> Any:
+        # The pass that measures values may be kept for an update.
+        if not torch.is_grad_enabled():
+            return call(self, *args)
+        saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
 
-            def pack(tensor: Tensor) -> Tensor:
-                storage = tensor.untyped_storage()
-                # Weights are no activations; ZeRO 3 gathers them on the way.
-                if storage.data_ptr() not in pointers(self.module):
-                    saved[storage.data_ptr()] = storage.nbytes()
-                return tensor
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            # Weights are no activations; ZeRO 3 gathers them on the way.
+            if storage.data_ptr() not in pointers(self.module):
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
 
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                loss = loss_of(part)
-            meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
-            return loss
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answer = call(self, *args)
+        meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
+        return answer
 
+    def measured_update(self: TrainingEngine, *args: Any, **kwargs: Any) -> float:
         with record_function(f"{STAGE}update of the {meter.name(self)}"):
-            norm = update(self, micro_batches, measured_loss, **kwargs)
+            norm = update(self, *args, **kwargs)
         meter.note(f"{meter.name(self)}.optimizer", states(self))
         return norm
 
     TrainingEngine.__init__ = measured_start  # type: ignore[method-assign]
-    TrainingEngine.update = measured_update  # type: ignore[assignment,method-assign]
+    TrainingEngine.__call__ = measured_call  # type: ignore[method-assign]
+    TrainingEngine.update = measured_update  # type: ignore[method-assign]
 
 
 def weights(module: nn.Module) -> int:
@@ -159,9 +158,9 @@ def measure_caches() -> None:
     sampling.DynamicCache = MeasuredCache  # type: ignore[misc]
 
 
-def measure_decoding() -> None:
-    """Mark rollouts in the profile."""
-    sample = sampling.TransformersSampler.sample
+def measure_collecting() -> None:
+    """Mark rollouts in the profile, and what is measured of them."""
+    sample, collect = sampling.TransformersSampler.sample, ppo.collect
 
     def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
         gc.collect()
@@ -169,7 +168,12 @@ def measure_decoding() -> None:
         with record_function(f"{STAGE}rollout"):
             return sample(self, *args)
 
+    def marked_collect(*args: Any, **kwargs: Any) -> Any:
+        with record_function(f"{STAGE}measuring"):
+            return collect(*args, **kwargs)
+
     sampling.TransformersSampler.sample = marked_sample  # type: ignore[method-assign]
+    ppo.collect = marked_collect
 
 
 def peaks(profiler: profile) -> dict[str, int]:
@@ -180,6 +184,7 @@ def peaks(profiler: profile) -> dict[str, int]:
         for event in events
         if event.name().startswith(STAGE)
     ]
+    stages.sort(key=lambda stage: -stage[1])  # the inner one of two first
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     found: dict[str, int] = {}
     held = 0
@@ -194,7 +199,7 @@ def main(cases: Path) -> None:
     global meter  # noqa: PLW0603 - a new one for each phase
     measure_engines()
     measure_caches()
-    measure_decoding()
+    measure_collecting()
     stop, ranks = process_group.stop, start_once()
     for argv in json.loads(cases.read_text(encoding="utf-8")):
         meter.engines.clear()  # or they would count as what was there before

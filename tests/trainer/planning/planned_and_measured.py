@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from launching import Launching
 from one_start import torchrun
-from toy import make_run, merge, save_base, training_config
+from toy import NEUTRAL, make_run, merge, save_base, training_config
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -26,8 +27,8 @@ from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.models.counting import architecture_of
 from rlhf_trainer.planning import hardware, plan
-from rlhf_trainer.planning.activations import FLOAT32, inputs_bytes, trunk_bytes
-from rlhf_trainer.planning.moments import at_rest, held_as
+from rlhf_trainer.planning.activations import inputs_bytes, probabilities_bytes
+from rlhf_trainer.planning.moments import at_rest, held_as, pass_bytes
 from rlhf_trainer.planning.networks import Models, Network, engines, networks_of
 from rlhf_trainer.planning.shapes import Lengths, Update, decoding_of, update_of
 from rlhf_trainer.planning.sharding import Sharding
@@ -55,16 +56,21 @@ MODELS: dict[str, PreTrainedConfig] = {
 }
 
 SETTINGS: dict[str, Any] = {
-    "sft": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
+    "sft": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 84},
     "rewardModel": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
     "ppo": {
-        "totalEpisodes": 64,
-        "rolloutBatchSize": 32,
-        "minibatchSize": 32,
+        "totalEpisodes": 16,
+        "rolloutBatchSize": 16,
+        "minibatchSize": 16,
+        "epochs": 2,
         "maximumResponseTokens": 12,
         "tokensPerMicroBatch": 45,
     },
+    "checkpoint": {"everySteps": 100},
 }
+"""Two updates of each network: in the second there are states of the optimiser."""
+
+TEXT_WORDS, NUM_TEXTS, NUM_COMPARISONS = 12, 44, 40
 
 
 def sharded(stage: int) -> dict[str, Any]:
@@ -142,6 +148,7 @@ class Pair:
 def make_models(root: Path) -> Path:
     """Fill `root` with the toy's data, and models with reward models of the same sizes."""
     make_run(root)
+    _cut_data(root)
     for name, config in MODELS.items():
         save_base(root / name, config)
         one_label = type(config).from_dict(
@@ -153,6 +160,16 @@ def make_models(root: Path) -> Path:
         for file in (root / name).glob("token*"):
             shutil.copy(file, root / f"{name}-scores")
     return root
+
+
+def _cut_data(root: Path) -> None:
+    """Leave what fills a few micro-batches; of demonstrations every token is learned."""
+    words = np.random.default_rng(0).choice(NEUTRAL, (NUM_TEXTS, TEXT_WORDS))
+    texts = [json.dumps({"text": " ".join(row)}) for row in words]
+    comparisons = (root / "comparisons.jsonl").read_text(encoding="utf-8").splitlines()
+    for name, lines in (("demonstrations", texts), ("comparisons", comparisons[:NUM_COMPARISONS])):
+        text = "".join(f"{line}\n" for line in lines)
+        (root / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def measure(data_root: Path, folder: Path, ranks: int) -> list[Pair]:
@@ -171,11 +188,12 @@ def measure(data_root: Path, folder: Path, ranks: int) -> list[Pair]:
     file.write_text(json.dumps(argvs), encoding="utf-8")
     output = torchrun(PROGRAM, ranks, str(file))
     lines = [line.partition(MARK)[2] for line in output.splitlines() if MARK in line]
+    measured = [json.loads(line) for line in lines]
+    for found in measured:
+        assert found["outcome"] == "Completed", found["message"]
     lengths = _lengths(PreparedData(prepared[1].data))
     pairs: list[Pair] = []
-    for (shape, phase, _), line in zip(cases, lines[1:], strict=True):
-        found = json.loads(line)
-        assert found["outcome"] == "Completed", found["message"]
+    for (shape, phase, _), found in zip(cases, measured[1:], strict=True):
         pairs += [
             Pair(shape.name, ranks, phase, what, planned, found[what])
             for what, planned in _planned(shape, phase, ranks, data_root, lengths)
@@ -226,9 +244,11 @@ def _kept(network: Network, config: TrainingConfig, update: Update, width: int) 
     """Return what autograd keeps of the whole loss: of layers their inputs, if recomputed."""
     of = network.architecture
     held = held_as(plan.settings_of(config, network), of, width)
-    kept = inputs_bytes if held.recomputed else trunk_bytes
-    logits = update.predicted * of.vocabulary * FLOAT32 if network.has_vocabulary else 0
-    return network.forwards * kept(of, update.tokens, held) + logits
+    probabilities = probabilities_bytes(of, update.read) if network.has_vocabulary else 0
+    if held.recomputed:
+        inputs = inputs_bytes(of, update.tokens, update.read, held)
+        return network.forwards * inputs + probabilities
+    return pass_bytes(network, update, held) + probabilities
 
 
 def _peaks(
@@ -250,6 +270,8 @@ def _stage(moment: str) -> str | None:
     """Return the measured stage that a planned moment belongs to."""
     if moment.startswith("loading"):
         return None
+    if moment.startswith("measuring"):
+        return "measuring"
     if "rollout" in moment:
         return "rollout"
     return "update of the critic" if "critic" in moment else "update of the policy"
