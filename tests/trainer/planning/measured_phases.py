@@ -1,5 +1,6 @@
-"""Run under torchrun: real phases, and what their tensors hold; rank 0 prints it as JSON.
+"""Real phases, and what their tensors hold; rank 0 of each group of ranks prints it as JSON.
 
+Ranks are forked from one process, which has imported what takes most of a toy phase's time.
 Bytes are counted where the phases themselves make tensors: parameters, gradients, states of the
 optimiser, what autograd saves, the cache of keys and values. Peaks are those of torch's allocator.
 """
@@ -7,17 +8,20 @@ optimiser, what autograd saves, the cache of keys and values. Peaks are those of
 import gc
 import json
 import os
+import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 # The profiler does not see what threads free, in which transformers loads weights otherwise.
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+os.environ["DS_ACCELERATOR"] = "cpu"
 
 import torch
 from one_start import run_case, start_once
 from torch import Tensor, nn
+from torch.multiprocessing import start_processes
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import DynamicCache
 
@@ -195,13 +199,13 @@ def peaks(profiler: profile) -> dict[str, int]:
     return found
 
 
-def main(cases: Path) -> None:
+def measure(rank: int, world_size: int, port: int, cases: Sequence[Sequence[str]]) -> None:
+    """Run the cases as one of so many ranks."""
     global meter  # noqa: PLW0603 - a new one for each phase
-    measure_engines()
-    measure_caches()
-    measure_collecting()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     stop, ranks = process_group.stop, start_once()
-    for argv in json.loads(cases.read_text(encoding="utf-8")):
+    for argv in cases:
         meter.engines.clear()  # or they would count as what was there before
         meter = Meter()
         ranks.barrier()
@@ -218,6 +222,16 @@ def main(cases: Path) -> None:
             sys.stdout.flush()
         ranks.barrier()
     stop()
+
+
+def main(file: Path) -> None:
+    measure_engines()
+    measure_caches()
+    measure_collecting()
+    for ranks, cases in json.loads(file.read_text(encoding="utf-8")).items():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        start_processes(measure, (int(ranks), port, cases), int(ranks), start_method="fork")
 
 
 if __name__ == "__main__":

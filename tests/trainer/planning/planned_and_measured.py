@@ -1,9 +1,12 @@
 """What the plan says of small models, beside what phases that really run hold of them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from launching import Launching
-from one_start import torchrun
 from toy import NEUTRAL, make_run, merge, save_base, training_config
 from transformers import (
     AutoConfig,
@@ -35,6 +37,9 @@ from rlhf_trainer.planning.sharding import Sharding
 
 PROGRAM = Path(__file__).with_name("measured_phases.py")
 MARK = "measured: "
+
+PROGRAM_WORDS = 3
+"""What a launcher's command begins with; the phase's own command line follows."""
 
 SIZES: dict[str, Any] = {
     "vocab_size": 1024,
@@ -172,33 +177,59 @@ def _cut_data(root: Path) -> None:
         (root / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
-def measure(data_root: Path, folder: Path, ranks: int) -> list[Pair]:
-    """Run all shapes of so many ranks; return each number as planned and as measured."""
-    first = Launching(data_root, folder / "run", ranks)
-    prepared = first.command(Phase.PREPARATION, training_config())
-    prepared[1].root.parent.mkdir(parents=True)  # so that others can be beside it
-    cases: list[tuple[Shape, Phase, Launching]] = []
-    for shape in SHAPES[ranks]:
-        place = first.beside(Phase.SFT)
-        cases += [(shape, phase, place) for phase in shape.phases]
-    commands = [place.command(phase, shape.config) for shape, phase, place in cases]
+@dataclass(frozen=True)
+class _Case:
+    """A phase of a shape, and the command line that runs it."""
+
+    shape: Shape
+    ranks: int
+    phase: Phase
+    argv: list[str]
+
+
+def measure(data_root: Path, folder: Path) -> list[Pair]:
+    """Run all shapes; return each number as planned and as measured."""
+    first = Launching(data_root, folder / "run")
+    prepared, paths = first.command(Phase.PREPARATION, training_config())
+    paths.root.parent.mkdir(parents=True)  # so that others can be beside it
+    cases = [case for ranks in SHAPES for case in _cases(first, ranks)]
+    argvs = {ranks: [case.argv for case in cases if case.ranks == ranks] for ranks in SHAPES}
+    argvs[min(argvs)].insert(0, prepared[PROGRAM_WORDS:])
     file = folder / "cases.json"
-    # What follows the program is the phase's own command line.
-    argvs = [command[3:] for command, _ in (prepared, *commands)]
     file.write_text(json.dumps(argvs), encoding="utf-8")
-    output = torchrun(PROGRAM, ranks, str(file))
-    lines = [line.partition(MARK)[2] for line in output.splitlines() if MARK in line]
-    measured = [json.loads(line) for line in lines]
+    measured = [
+        json.loads(line.partition(MARK)[2]) for line in _output(file).splitlines() if MARK in line
+    ]
     for found in measured:
         assert found["outcome"] == "Completed", found["message"]
-    lengths = _lengths(PreparedData(prepared[1].data))
-    pairs: list[Pair] = []
-    for (shape, phase, _), found in zip(cases, measured[1:], strict=True):
-        pairs += [
-            Pair(shape.name, ranks, phase, what, planned, found[what])
-            for what, planned in _planned(shape, phase, ranks, data_root, lengths)
-        ]
-    return pairs
+    lengths = _lengths(PreparedData(paths.data))
+    return [
+        Pair(case.shape.name, case.ranks, case.phase, what, planned, found[what])
+        for case, found in zip(cases, measured[1:], strict=True)
+        for what, planned in _planned(case.shape, case.phase, case.ranks, data_root, lengths)
+    ]
+
+
+def _cases(first: Launching, ranks: int) -> Iterator[_Case]:
+    for shape in SHAPES[ranks]:
+        place = replace(first.beside(Phase.SFT), processes=ranks)
+        for phase in shape.phases:
+            argv, _ = place.command(phase, shape.config)
+            yield _Case(shape, ranks, phase, argv[PROGRAM_WORDS:])
+
+
+def _output(cases: Path) -> str:
+    """Run the program that measures; return what it wrote."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(cases)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
 
 
 def _lengths(data: PreparedData) -> Lengths:

@@ -18,9 +18,7 @@ DRAWN_FORMATS = 2
 """float32 copies of logits while a token is drawn: shifted logits and weights. See
 `rollout.drawing`."""
 
-PICKED = frozenset(
-    {"gemma", "gpt2", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3"}
-)
+PICKED = frozenset({"gemma", "gpt2", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3"})
 """Families whose last layer is computed only where it is read: as in `models.last_layer`."""
 
 
