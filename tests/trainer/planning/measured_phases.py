@@ -43,9 +43,9 @@ def storage_bytes(tensors: Iterable[Tensor | None]) -> int:
     return sum(storages.values())
 
 
-def pointers(module: nn.Module) -> set[int]:
-    """Where a module's parameters lie now."""
-    return {value.untyped_storage().data_ptr() for value in module.parameters()}
+def pointers(tensors: Iterable[Tensor]) -> set[int]:
+    """Where tensors lie now."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def live_tensors() -> list[Tensor]:
@@ -97,12 +97,13 @@ def measure_engines() -> None:
         # The pass that measures values may be kept for an update.
         if not torch.is_grad_enabled():
             return call(self, *args)
+        parameters = list(self.module.parameters())
         saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             # Weights are no activations; ZeRO 3 gathers them on the way.
-            if storage.data_ptr() not in pointers(self.module):
+            if storage.data_ptr() not in pointers(parameters):
                 saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
@@ -228,6 +229,7 @@ def main(file: Path) -> None:
     measure_engines()
     measure_caches()
     measure_collecting()
+    gc.freeze()  # so that ranks look for garbage, and for tensors, among their own objects
     for ranks, cases in json.loads(file.read_text(encoding="utf-8")).items():
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
