@@ -76,9 +76,8 @@ meter = Meter()
 
 
 def measure_engines() -> None:
-    """Count gradients and states of every update, and what every pass that may learn saves."""
+    """Count gradients and states of every update."""
     start, update = TrainingEngine.__init__, TrainingEngine.update
-    call = TrainingEngine.__call__
 
     def measured_start(self: TrainingEngine, *args: Any, **kwargs: Any) -> None:
         start(self, *args, **kwargs)
@@ -93,8 +92,21 @@ def measure_engines() -> None:
 
         self._engine.backward = measured_backward
 
+    def measured_update(self: TrainingEngine, *args: Any, **kwargs: Any) -> float:
+        with record_function(f"{STAGE}update of the {meter.name(self)}"):
+            norm = update(self, *args, **kwargs)
+        meter.note(f"{meter.name(self)}.optimizer", states(self))
+        return norm
+
+    TrainingEngine.__init__ = measured_start  # type: ignore[method-assign]
+    TrainingEngine.update = measured_update  # type: ignore[method-assign]
+
+
+def measure_passes() -> None:
+    """Count what every pass that may learn saves: one that measures values may be kept."""
+    call = TrainingEngine.__call__
+
     def measured_call(self: TrainingEngine, *args: object) -> Any:
-        # The pass that measures values may be kept for an update.
         if not torch.is_grad_enabled():
             return call(self, *args)
         parameters = list(self.module.parameters())
@@ -112,15 +124,7 @@ def measure_engines() -> None:
         meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
         return answer
 
-    def measured_update(self: TrainingEngine, *args: Any, **kwargs: Any) -> float:
-        with record_function(f"{STAGE}update of the {meter.name(self)}"):
-            norm = update(self, *args, **kwargs)
-        meter.note(f"{meter.name(self)}.optimizer", states(self))
-        return norm
-
-    TrainingEngine.__init__ = measured_start  # type: ignore[method-assign]
     TrainingEngine.__call__ = measured_call  # type: ignore[method-assign]
-    TrainingEngine.update = measured_update  # type: ignore[method-assign]
 
 
 def weights(module: nn.Module) -> int:
@@ -227,6 +231,7 @@ def measure(rank: int, world_size: int, port: int, cases: Sequence[Sequence[str]
 
 def main(file: Path) -> None:
     measure_engines()
+    measure_passes()
     measure_caches()
     measure_collecting()
     gc.freeze()  # so that ranks look for garbage, and for tensors, among their own objects

@@ -161,7 +161,7 @@ def logits_bytes(architecture: Architecture, read: int, width: int, *, is_scaled
 
 
 def probabilities_bytes(architecture: Architecture, read: int) -> float:
-    """Return what autograd keeps of log-probabilities: those of several chunks it computes again."""
+    """Return what autograd keeps of log-probabilities; of several chunks nothing."""
     is_kept = read <= chunk_tokens(architecture)
     return read * architecture.vocabulary * FLOAT32 if is_kept else 0
 
