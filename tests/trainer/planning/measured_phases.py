@@ -1,5 +1,6 @@
-"""Run under torchrun: real phases, and what their tensors hold; rank 0 prints it as JSON.
+"""Real phases, and what their tensors hold; rank 0 of each group of ranks prints it as JSON.
 
+Ranks are forked from one process, which has imported what takes most of a toy phase's time.
 Bytes are counted where the phases themselves make tensors: parameters, gradients, states of the
 optimiser, what autograd saves, the cache of keys and values. Peaks are those of torch's allocator.
 """
@@ -7,22 +8,26 @@ optimiser, what autograd saves, the cache of keys and values. Peaks are those of
 import gc
 import json
 import os
+import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 # The profiler does not see what threads free, in which transformers loads weights otherwise.
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+os.environ["DS_ACCELERATOR"] = "cpu"
 
 import torch
 from one_start import run_case, start_once
 from torch import Tensor, nn
+from torch.multiprocessing import start_processes
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import DynamicCache
 
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.training_engine import TrainingEngine
+from rlhf_trainer.phases import ppo
 from rlhf_trainer.rollout import sampler as sampling
 
 MARK, STAGE = "measured: ", "stage: "
@@ -38,9 +43,9 @@ def storage_bytes(tensors: Iterable[Tensor | None]) -> int:
     return sum(storages.values())
 
 
-def pointers(module: nn.Module) -> set[int]:
-    """Where a module's parameters lie now."""
-    return {value.untyped_storage().data_ptr() for value in module.parameters()}
+def pointers(tensors: Iterable[Tensor]) -> set[int]:
+    """Where tensors lie now."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def live_tensors() -> list[Tensor]:
@@ -71,7 +76,7 @@ meter = Meter()
 
 
 def measure_engines() -> None:
-    """Count gradients, states and saved activations of every update."""
+    """Count gradients and states of every update."""
     start, update = TrainingEngine.__init__, TrainingEngine.update
 
     def measured_start(self: TrainingEngine, *args: Any, **kwargs: Any) -> None:
@@ -87,36 +92,39 @@ def measure_engines() -> None:
 
         self._engine.backward = measured_backward
 
-    def measured_update(
-        self: TrainingEngine,
-        micro_batches: Sequence[Any],
-        loss_of: Callable[[Any], Tensor],
-        **kwargs: Any,
-    ) -> float:
-        def measured_loss(part: Any) -> Tensor:
-            if part != micro_batches[0]:
-                return loss_of(part)  # none is larger than the first
-            saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
-
-            def pack(tensor: Tensor) -> Tensor:
-                storage = tensor.untyped_storage()
-                # Weights are no activations; ZeRO 3 gathers them on the way.
-                if storage.data_ptr() not in pointers(self.module):
-                    saved[storage.data_ptr()] = storage.nbytes()
-                return tensor
-
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                loss = loss_of(part)
-            meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
-            return loss
-
+    def measured_update(self: TrainingEngine, *args: Any, **kwargs: Any) -> float:
         with record_function(f"{STAGE}update of the {meter.name(self)}"):
-            norm = update(self, micro_batches, measured_loss, **kwargs)
+            norm = update(self, *args, **kwargs)
         meter.note(f"{meter.name(self)}.optimizer", states(self))
         return norm
 
     TrainingEngine.__init__ = measured_start  # type: ignore[method-assign]
-    TrainingEngine.update = measured_update  # type: ignore[assignment,method-assign]
+    TrainingEngine.update = measured_update  # type: ignore[method-assign]
+
+
+def measure_passes() -> None:
+    """Count what every pass that may learn saves: one that measures values may be kept."""
+    call = TrainingEngine.__call__
+
+    def measured_call(self: TrainingEngine, *args: object) -> Any:
+        if not torch.is_grad_enabled():
+            return call(self, *args)
+        parameters = list(self.module.parameters())
+        saved: dict[int, int] = {}  # no tensors: the graph would hold itself alive
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            # Weights are no activations; ZeRO 3 gathers them on the way.
+            if storage.data_ptr() not in pointers(parameters):
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answer = call(self, *args)
+        meter.note(f"{meter.name(self)}.activations", sum(saved.values()))
+        return answer
+
+    TrainingEngine.__call__ = measured_call  # type: ignore[method-assign]
 
 
 def weights(module: nn.Module) -> int:
@@ -159,9 +167,9 @@ def measure_caches() -> None:
     sampling.DynamicCache = MeasuredCache  # type: ignore[misc]
 
 
-def measure_decoding() -> None:
-    """Mark rollouts in the profile."""
-    sample = sampling.TransformersSampler.sample
+def measure_collecting() -> None:
+    """Mark rollouts in the profile, and what is measured of them."""
+    sample, collect = sampling.TransformersSampler.sample, ppo.collect
 
     def marked_sample(self: sampling.TransformersSampler, *args: Any) -> Any:
         gc.collect()
@@ -169,7 +177,12 @@ def measure_decoding() -> None:
         with record_function(f"{STAGE}rollout"):
             return sample(self, *args)
 
+    def marked_collect(*args: Any, **kwargs: Any) -> Any:
+        with record_function(f"{STAGE}measuring"):
+            return collect(*args, **kwargs)
+
     sampling.TransformersSampler.sample = marked_sample  # type: ignore[method-assign]
+    ppo.collect = marked_collect
 
 
 def peaks(profiler: profile) -> dict[str, int]:
@@ -180,6 +193,7 @@ def peaks(profiler: profile) -> dict[str, int]:
         for event in events
         if event.name().startswith(STAGE)
     ]
+    stages.sort(key=lambda stage: -stage[1])  # the inner one of two first
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     found: dict[str, int] = {}
     held = 0
@@ -190,13 +204,13 @@ def peaks(profiler: profile) -> dict[str, int]:
     return found
 
 
-def main(cases: Path) -> None:
+def measure(rank: int, world_size: int, port: int, cases: Sequence[Sequence[str]]) -> None:
+    """Run the cases as one of so many ranks."""
     global meter  # noqa: PLW0603 - a new one for each phase
-    measure_engines()
-    measure_caches()
-    measure_decoding()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     stop, ranks = process_group.stop, start_once()
-    for argv in json.loads(cases.read_text(encoding="utf-8")):
+    for argv in cases:
         meter.engines.clear()  # or they would count as what was there before
         meter = Meter()
         ranks.barrier()
@@ -213,6 +227,18 @@ def main(cases: Path) -> None:
             sys.stdout.flush()
         ranks.barrier()
     stop()
+
+
+def main(file: Path) -> None:
+    measure_engines()
+    measure_passes()
+    measure_caches()
+    measure_collecting()
+    gc.freeze()  # so that ranks look for garbage, and for tensors, among their own objects
+    for ranks, cases in json.loads(file.read_text(encoding="utf-8")).items():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        start_processes(measure, (int(ranks), port, cases), int(ranks), start_method="fork")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """What the plan says of small models, beside what phases that really run hold of them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from launching import Launching
-from one_start import torchrun
-from toy import make_run, merge, save_base, training_config
+from toy import NEUTRAL, make_run, merge, save_base, training_config
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -26,14 +29,17 @@ from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.data.prepared import PreparedData
 from rlhf_trainer.models.counting import architecture_of
 from rlhf_trainer.planning import hardware, plan
-from rlhf_trainer.planning.activations import FLOAT32, inputs_bytes, trunk_bytes
-from rlhf_trainer.planning.moments import at_rest, held_as
+from rlhf_trainer.planning.activations import inputs_bytes, probabilities_bytes
+from rlhf_trainer.planning.moments import at_rest, held_as, pass_bytes
 from rlhf_trainer.planning.networks import Models, Network, engines, networks_of
 from rlhf_trainer.planning.shapes import Lengths, Update, decoding_of, update_of
 from rlhf_trainer.planning.sharding import Sharding
 
 PROGRAM = Path(__file__).with_name("measured_phases.py")
 MARK = "measured: "
+
+PROGRAM_WORDS = 3
+"""What a launcher's command begins with; the phase's own command line follows."""
 
 SIZES: dict[str, Any] = {
     "vocab_size": 1024,
@@ -55,16 +61,21 @@ MODELS: dict[str, PreTrainedConfig] = {
 }
 
 SETTINGS: dict[str, Any] = {
-    "sft": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
+    "sft": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 84},
     "rewardModel": {"maximumSteps": 2, "batchSize": 16, "tokensPerMicroBatch": 80},
     "ppo": {
-        "totalEpisodes": 64,
-        "rolloutBatchSize": 32,
-        "minibatchSize": 32,
+        "totalEpisodes": 16,
+        "rolloutBatchSize": 16,
+        "minibatchSize": 16,
+        "epochs": 2,
         "maximumResponseTokens": 12,
         "tokensPerMicroBatch": 45,
     },
+    "checkpoint": {"everySteps": 100},
 }
+"""Two updates of each network: in the second there are states of the optimiser."""
+
+TEXT_WORDS, NUM_TEXTS, NUM_COMPARISONS = 12, 44, 40
 
 
 def sharded(stage: int) -> dict[str, Any]:
@@ -142,6 +153,7 @@ class Pair:
 def make_models(root: Path) -> Path:
     """Fill `root` with the toy's data, and models with reward models of the same sizes."""
     make_run(root)
+    _cut_data(root)
     for name, config in MODELS.items():
         save_base(root / name, config)
         one_label = type(config).from_dict(
@@ -155,32 +167,69 @@ def make_models(root: Path) -> Path:
     return root
 
 
-def measure(data_root: Path, folder: Path, ranks: int) -> list[Pair]:
-    """Run all shapes of so many ranks; return each number as planned and as measured."""
-    first = Launching(data_root, folder / "run", ranks)
-    prepared = first.command(Phase.PREPARATION, training_config())
-    prepared[1].root.parent.mkdir(parents=True)  # so that others can be beside it
-    cases: list[tuple[Shape, Phase, Launching]] = []
-    for shape in SHAPES[ranks]:
-        place = first.beside(Phase.SFT)
-        cases += [(shape, phase, place) for phase in shape.phases]
-    commands = [place.command(phase, shape.config) for shape, phase, place in cases]
+def _cut_data(root: Path) -> None:
+    """Leave what fills a few micro-batches; of demonstrations every token is learned."""
+    words = np.random.default_rng(0).choice(NEUTRAL, (NUM_TEXTS, TEXT_WORDS))
+    texts = [json.dumps({"text": " ".join(row)}) for row in words]
+    comparisons = (root / "comparisons.jsonl").read_text(encoding="utf-8").splitlines()
+    for name, lines in (("demonstrations", texts), ("comparisons", comparisons[:NUM_COMPARISONS])):
+        text = "".join(f"{line}\n" for line in lines)
+        (root / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A phase of a shape, and the command line that runs it."""
+
+    shape: Shape
+    ranks: int
+    phase: Phase
+    argv: list[str]
+
+
+def measure(data_root: Path, folder: Path) -> list[Pair]:
+    """Run all shapes; return each number as planned and as measured."""
+    first = Launching(data_root, folder / "run")
+    prepared, paths = first.command(Phase.PREPARATION, training_config())
+    paths.root.parent.mkdir(parents=True)  # so that others can be beside it
+    cases = [case for ranks in SHAPES for case in _cases(first, ranks)]
+    argvs = {ranks: [case.argv for case in cases if case.ranks == ranks] for ranks in SHAPES}
+    argvs[min(argvs)].insert(0, prepared[PROGRAM_WORDS:])
     file = folder / "cases.json"
-    # What follows the program is the phase's own command line.
-    argvs = [command[3:] for command, _ in (prepared, *commands)]
     file.write_text(json.dumps(argvs), encoding="utf-8")
-    output = torchrun(PROGRAM, ranks, str(file))
-    lines = [line.partition(MARK)[2] for line in output.splitlines() if MARK in line]
-    lengths = _lengths(PreparedData(prepared[1].data))
-    pairs: list[Pair] = []
-    for (shape, phase, _), line in zip(cases, lines[1:], strict=True):
-        found = json.loads(line)
+    measured = [
+        json.loads(line.partition(MARK)[2]) for line in _output(file).splitlines() if MARK in line
+    ]
+    for found in measured:
         assert found["outcome"] == "Completed", found["message"]
-        pairs += [
-            Pair(shape.name, ranks, phase, what, planned, found[what])
-            for what, planned in _planned(shape, phase, ranks, data_root, lengths)
-        ]
-    return pairs
+    lengths = _lengths(PreparedData(paths.data))
+    return [
+        Pair(case.shape.name, case.ranks, case.phase, what, planned, found[what])
+        for case, found in zip(cases, measured[1:], strict=True)
+        for what, planned in _planned(case.shape, case.phase, case.ranks, data_root, lengths)
+    ]
+
+
+def _cases(first: Launching, ranks: int) -> Iterator[_Case]:
+    for shape in SHAPES[ranks]:
+        place = replace(first.beside(Phase.SFT), processes=ranks)
+        for phase in shape.phases:
+            argv, _ = place.command(phase, shape.config)
+            yield _Case(shape, ranks, phase, argv[PROGRAM_WORDS:])
+
+
+def _output(cases: Path) -> str:
+    """Run the program that measures; return what it wrote."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(cases)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
 
 
 def _lengths(data: PreparedData) -> Lengths:
@@ -226,9 +275,11 @@ def _kept(network: Network, config: TrainingConfig, update: Update, width: int) 
     """Return what autograd keeps of the whole loss: of layers their inputs, if recomputed."""
     of = network.architecture
     held = held_as(plan.settings_of(config, network), of, width)
-    kept = inputs_bytes if held.recomputed else trunk_bytes
-    logits = update.predicted * of.vocabulary * FLOAT32 if network.has_vocabulary else 0
-    return network.forwards * kept(of, update.tokens, held) + logits
+    probabilities = probabilities_bytes(of, update.read) if network.has_vocabulary else 0
+    if held.recomputed:
+        inputs = inputs_bytes(of, update.tokens, update.read, held)
+        return network.forwards * inputs + probabilities
+    return pass_bytes(network, update, held) + probabilities
 
 
 def _peaks(
@@ -250,6 +301,8 @@ def _stage(moment: str) -> str | None:
     """Return the measured stage that a planned moment belongs to."""
     if moment.startswith("loading"):
         return None
+    if moment.startswith("measuring"):
+        return "measuring"
     if "rollout" in moment:
         return "rollout"
     return "update of the critic" if "critic" in moment else "update of the policy"

@@ -11,8 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-CHUNK_BYTES = 2**27
-"""Largest float32 logits at a time: of 1048 tokens at a vocabulary of 32,000."""
+from rlhf_trainer.contract.limits import CHUNK_BYTES
 
 LARGE_VOCABULARY = 2**17
 """What a head is taken to have that does not say."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.contract.limits import DECODE_BUDGET_FACTOR
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.training_engine import (
     SHARDED_PARAMETERS,
@@ -27,9 +28,6 @@ from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.rollout.sampler import TransformersSampler
 from rlhf_trainer.rollout.scoring import ResponseScorer
-
-DECODE_BUDGET_FACTOR = 8
-"""Decoding holds no activations for a backward pass, so its batches may be this much larger."""
 
 
 class Networks(ABC):

@@ -9,19 +9,17 @@ normalisations compute in float32, so with w = 2 they keep more than one format.
 
 from dataclasses import dataclass
 
+from rlhf_trainer.contract.limits import CHUNK_BYTES
 from rlhf_trainer.planning.architecture import Architecture
 
 FLOAT32 = 4
 
-CHUNK_TOKENS = 1024
-"""Tokens whose logits exist at a time: see `models.log_probs`."""
+DRAWN_FORMATS = 2
+"""float32 copies of logits while a token is drawn: shifted logits and weights. See
+`rollout.drawing`."""
 
-DECODED_FORMATS = 24
-"""Bytes per live row and vocabulary entry while a token is drawn: log-probabilities and
-probabilities in float32, probabilities and their sums in float64. See `rollout.sampler`."""
-
-LOGIT_FORMATS_KEPT, LOGIT_FORMATS_WORKING = 1, 3
-"""float32 copies of a chunk's logits: what autograd keeps, and the most at once."""
+PICKED = frozenset({"gemma", "gpt2", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3"})
+"""Families whose last layer is computed only where it is read: as in `models.last_layer`."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +100,39 @@ def layer_bytes(of: Architecture, held: Held) -> float:
     return NORMS * _norm_bytes(of, held) + held.width * elements + log_sums
 
 
-def inputs_bytes(of: Architecture, tokens: int, held: Held) -> float:
+def _unread_bytes(of: Architecture, held: Held) -> float:
+    """Return what autograd does not keep of a token that nobody reads, in the last layer.
+
+    After attention nothing is computed there. What is read is picked out before.
+    """
+    kept = KEPT.get(of.family, LLAMA_LIKE)
+    return _norm_bytes(of, held) + held.width * kept.intermediate * of.intermediate
+
+
+def _picked_bytes(of: Architecture, held: Held) -> float:
+    """Return what autograd keeps of a token that is read, picked out of all before the head."""
+    return 0 if held.is_frozen else held.width * of.hidden
+
+
+def inputs_bytes(of: Architecture, tokens: int, read: int, held: Held) -> float:
     """Return what a forward pass keeps of recomputed layers: inputs, and the last normalisation."""
-    return tokens * (of.layers * of.hidden * held.width + _norm_bytes(of, held))
+    every = of.layers * of.hidden * held.width + _norm_bytes(of, held)
+    return tokens * every + read * _picked_bytes(of, held)
 
 
-def trunk_bytes(of: Architecture, tokens: int, held: Held) -> float:
-    """Return the most that one forward pass over `tokens` keeps, up to the last hidden states."""
+def trunk_bytes(of: Architecture, tokens: int, read: int, held: Held) -> float:
+    """Return the most that one forward pass over `tokens` keeps, up to the last hidden states.
+
+    read: how many of those are read.
+    """
     layer = layer_bytes(of, held)
     if held.recomputed:
-        return inputs_bytes(of, tokens, held) + tokens * layer
-    return tokens * (of.layers * layer + _norm_bytes(of, held))
+        return inputs_bytes(of, tokens, read, held) + tokens * layer
+    every = tokens * (of.layers * layer + _norm_bytes(of, held)) + read * _picked_bytes(of, held)
+    if of.family not in PICKED:
+        return every
+    picked = read * held.width * of.heads * of.head_size
+    return every + picked - (tokens - read) * _unread_bytes(of, held)
 
 
 def backward_bytes(architecture: Architecture, tokens: int, width: int) -> float:
@@ -125,15 +145,27 @@ def forward_bytes(architecture: Architecture, tokens: int, width: int) -> float:
     return tokens * width * (3 * architecture.intermediate + 2 * architecture.hidden)
 
 
-def logits_bytes(architecture: Architecture, predicted: int) -> float:
-    """Return what log-probabilities of so many tokens hold at once, with their gradient.
+def chunk_tokens(architecture: Architecture) -> int:
+    """Return the tokens whose logits exist at a time: see `models.log_probs`."""
+    return max(1, CHUNK_BYTES // (FLOAT32 * architecture.vocabulary))
 
-    Up to one chunk they are kept until the backward pass, beyond it they are computed again.
+
+def logits_bytes(architecture: Architecture, read: int, width: int, *, is_scaled: bool) -> float:
+    """Return the most that log-probabilities of so many tokens hold: logits and probabilities.
+
+    In bfloat16, or divided by a temperature, logits are there twice.
     """
-    formats = LOGIT_FORMATS_WORKING + LOGIT_FORMATS_KEPT
-    return formats * FLOAT32 * min(predicted, CHUNK_TOKENS) * architecture.vocabulary
+    formats = 2 if is_scaled or width < FLOAT32 else 1
+    tokens = min(read, chunk_tokens(architecture))
+    return tokens * architecture.vocabulary * (width + formats * FLOAT32)
+
+
+def probabilities_bytes(architecture: Architecture, read: int) -> float:
+    """Return what autograd keeps of log-probabilities; of several chunks nothing."""
+    is_kept = read <= chunk_tokens(architecture)
+    return read * architecture.vocabulary * FLOAT32 if is_kept else 0
 
 
 def decoding_bytes(architecture: Architecture, rows: int, width: int) -> float:
     """Return what drawing a token for so many rows holds."""
-    return rows * architecture.vocabulary * (DECODED_FORMATS + width)
+    return rows * architecture.vocabulary * (DRAWN_FORMATS * FLOAT32 + width)

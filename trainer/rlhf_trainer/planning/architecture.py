@@ -59,6 +59,11 @@ class Architecture:
     def _adapted(self, targets: Sequence[str] | None) -> list[Linear]:
         return [each for each in self.linears if targets is None or _is_named(each.name, targets)]
 
+    def packed_parameters(self, *, with_output: bool) -> int:
+        """Return the elements of linear layers' weights: see `models.packed_linear`."""
+        below = sum(linear.inputs * linear.outputs for linear in self.linears)
+        return below + (self.hidden * self.vocabulary if with_output else 0)
+
     @property
     def cache_elements_per_token(self) -> int:
         """Elements of the keys and values that decoding keeps of one token."""

@@ -10,6 +10,7 @@ from rlhf_trainer.planning.activations import (
     decoding_bytes,
     forward_bytes,
     logits_bytes,
+    probabilities_bytes,
     trunk_bytes,
 )
 from rlhf_trainer.planning.architecture import Architecture
@@ -102,8 +103,8 @@ def updating(
     for network, model in zip(engines(networks), settings, strict=True):
         of, width = network.architecture, sharding.width
         gradients = width * network.trained
-        kept = network.forwards * trunk_bytes(of, update.tokens, held_as(model, of, width))
-        logits = logits_bytes(of, update.predicted) if network.has_vocabulary else 0
+        kept = pass_bytes(network, update, held_as(model, of, width))
+        logits = _logits(network, update, width)
         # While the loss is computed there are logits; after it, gradients of the last layer.
         after = 0 if logits else backward_bytes(of, update.tokens, width)
         gathered = sharding.gathered(network.parameters, of.small_parameters(sharding.persistent))
@@ -131,9 +132,22 @@ def updating(
             f"step of the {network.name}",
             rest.plus(
                 gradients=0 if sharding.offload else read + averaged,
-                buffers=sharding.step_buffers(network.trained, of.largest_parameter),
+                buffers=sharding.step_buffers(network.trained),
             ),
         )
+
+
+def pass_bytes(network: Network, update: Update, held: Held) -> float:
+    """Return the most that the forward passes of a loss keep, up to the last hidden states."""
+    trunk = trunk_bytes(network.architecture, update.tokens, update.read, held)
+    return network.forwards * trunk
+
+
+def _logits(network: Network, update: Update, width: int) -> float:
+    if not network.has_vocabulary:
+        return 0
+    of = network.architecture
+    return logits_bytes(of, update.read, width, is_scaled=update.is_scaled)
 
 
 def held_as(model: ModelConfig, of: Architecture, width: int) -> Held:
@@ -157,6 +171,7 @@ def decoding(
     """Yield the moments of a rollout: all prompts at once, and the last token."""
     of, width = decoder.architecture, sharding.width
     rest = at_rest(networks, sharding, runtime)
+    rest = rest.plus(buffers=sharding.packed(of.packed_parameters(with_output=True)))
     if decoder.trained:
         rest = rest.plus(
             buffers=sharding.whole(decoder.parameters, of.small_parameters(sharding.persistent))
@@ -177,3 +192,40 @@ def decoding(
             logits=decoding_bytes(of, batch.rows, width),
         ),
     )
+
+
+def measuring(
+    networks: Sequence[Network],
+    sharding: Sharding,
+    update: Update,
+    runtime: float,
+    *,
+    settings: Sequence[ModelConfig],
+) -> Iterator[Moment]:
+    """Yield the moments at which a rollout is measured, one network after another.
+
+    settings: of the trained ones, in their order. The last of those gives values, and its pass over
+    the first micro-batch may be kept for the update.
+    """
+    rest, width = at_rest(networks, sharding, runtime), sharding.width
+    valuing = engines(networks)[-1]
+    kept = 0.0
+    for network in networks:
+        of, is_sharded = network.architecture, network.trained and sharding.is_gathered
+        if network.name == "policy" and network is not valuing and network is not networks[0]:
+            continue  # it has a reference beside it, and measures nothing
+        if network is valuing and update.is_measured and not is_sharded:
+            kept = pass_bytes(network, update, held_as(settings[-1], of, width))
+            if network.has_vocabulary:
+                kept += probabilities_bytes(of, update.read)
+        small = of.small_parameters(sharding.persistent)
+        packed = sharding.packed(of.packed_parameters(with_output=network.has_vocabulary))
+        gathered = sharding.gathered(network.parameters, small)
+        yield Moment(
+            f"measuring with the {network.name}",
+            rest.plus(
+                activations=kept + forward_bytes(of, update.tokens, width),
+                logits=0 if kept else _logits(network, update, width),
+                buffers=gathered if is_sharded else packed,
+            ),
+        )

@@ -38,7 +38,7 @@ class Network:
     forwards: int = 1
     """Forward passes that one loss keeps."""
     has_vocabulary: bool = False
-    """Whether the loss reads logits."""
+    """Whether log-probabilities are read from it."""
 
 
 def networks_of(phase: Phase, config: TrainingConfig, models: Models) -> list[Network]:
@@ -89,7 +89,7 @@ def _ppo_full(config: TrainingConfig, models: Models) -> list[Network]:
     head = policy.hidden + 1 if shared else 0
     whole = policy.parameters + head
     networks = [
-        Network("reference", policy, policy.parameters),
+        Network("reference", policy, policy.parameters, has_vocabulary=True),
         Network("policy", policy, whole, trained=whole, has_vocabulary=True),
     ]
     if not shared:

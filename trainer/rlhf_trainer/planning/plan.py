@@ -13,6 +13,7 @@ from rlhf_trainer.planning.moments import (
     Moment,
     decoding,
     loading,
+    measuring,
     updating,
 )
 from rlhf_trainer.planning.networks import Models, Network, engines, networks_of
@@ -120,6 +121,8 @@ def _phase_plan(
         held = [settings_of(config, network) for network in trained]
         update = update_of(phase, config, lengths, place.ranks)
         moments += updating(networks, sharding, update, runtime, settings=held)
+        if phase is Phase.PPO:
+            moments += measuring(networks, sharding, update, runtime, settings=held)
     if phase in (Phase.PPO, Phase.EVALUATION):
         decoder = next(network for network in networks if network.name in ("policy", "base"))
         batch = decoding_of(phase, config, lengths, place.ranks)

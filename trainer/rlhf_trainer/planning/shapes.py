@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.base import OptimizerConfig
 from rlhf_trainer.contract import Phase
-
-DECODE_BUDGET_FACTOR = 8
-"""As in `phases.ppo_networks`."""
+from rlhf_trainer.contract.limits import DECODE_BUDGET_FACTOR
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,15 @@ class Update:
     """The largest micro-batch of an update, on one rank."""
 
     tokens: int
-    predicted: int
-    """Tokens whose log-probabilities are computed."""
+    """Those that are computed: PPO's last ones predict nothing."""
+    read: int
+    """Tokens whose last hidden state is read: for a log-probability, a value or a score."""
     is_alone: bool
     """Whether an update is one micro-batch, so that no gradients exist beside its activations."""
+    is_scaled: bool = False
+    """Whether logits are divided by a temperature."""
+    is_measured: bool = False
+    """Whether the pass that measures values is kept for it: see `phases.first_pass`."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,26 @@ def settings_of(phase: Phase, config: TrainingConfig) -> OptimizerConfig:
 
 def update_of(phase: Phase, config: TrainingConfig, lengths: Lengths, ranks: int) -> Update:
     """Return the largest micro-batch of a phase, with sequences as long as they may be."""
-    budget = settings_of(phase, config).tokens_per_micro_batch
+    budget, ppo = settings_of(phase, config).tokens_per_micro_batch, config.ppo
     if phase is Phase.SFT:
-        rows, length, share = config.sft.batch_size, lengths.demonstration, 1.0
+        rows, length = config.sft.batch_size, lengths.demonstration
+        computed, read = length, length - 1
     elif phase is Phase.REWARD_MODEL:
-        rows, length, share = config.reward_model.batch_size, 2 * lengths.response_of_pair, 0.0
+        rows, length = config.reward_model.batch_size, 2 * lengths.response_of_pair
+        computed, read = length, 2
     else:
-        response = config.ppo.maximum_response_tokens
-        rows, length = config.ppo.minibatch_size, lengths.prompt + response
-        share = response / length
+        rows, length = ppo.minibatch_size, lengths.prompt + ppo.maximum_response_tokens
+        computed, read = length - 1, ppo.maximum_response_tokens
     of_rank = -(-rows // ranks) * length
     tokens = min(max(budget, length), of_rank)
-    return Update(tokens, round(share * tokens), is_alone=of_rank <= tokens)
+    sequences = tokens / length
+    return Update(
+        round(sequences * computed),
+        round(sequences * read),
+        is_alone=of_rank <= tokens,
+        is_scaled=phase is Phase.PPO and ppo.temperature != 1,
+        is_measured=phase is Phase.PPO and ppo.minibatch_size == ppo.rollout_batch_size,
+    )
 
 
 def decoding_of(phase: Phase, config: TrainingConfig, lengths: Lengths, ranks: int) -> Decoding:

@@ -108,13 +108,26 @@ class Sharding:
             return self.width * trained
         return FLOAT32 * self.share(trained)
 
-    def step_buffers(self, trained: int, largest: int) -> float:
-        """Return what AdamW computes with: on GPUs for all parameters at once."""
+    def step_buffers(self, trained: int) -> float:
+        """Return what the step computes with, besides the gradients that it reads.
+
+        On GPUs AdamW computes with all parameters at once, on CPUs with one number after another;
+        there what is most is ZeRO's flat copy of gradients in bfloat16, before they are float32.
+        """
         if self.offload:
             return 0
-        if self.stage == NO_ZERO and not self.is_gpu:
-            return 2 * FLOAT32 * min(trained, largest)
-        return (1 if self.is_gpu else 2) * FLOAT32 * self.share(trained)
+        if self.is_gpu:
+            return FLOAT32 * self.share(trained)
+        return self.width * self.share(trained) if self.stage and self.width < FLOAT32 else 0
+
+    def packed(self, linear: int) -> float:
+        """Return linear weights' second copy while a CPU decodes or measures with them."""
+        return 0 if self.is_gpu else self.width * linear
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether weights of trained networks are whole only while they compute."""
+        return self.stage >= SHARDED_PARAMETERS
 
     def gathered(self, parameters: int, small: int) -> float:
         """Return weights that are whole while a network computes under ZeRO 3, at most."""

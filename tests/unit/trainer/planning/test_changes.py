@@ -28,7 +28,7 @@ SMALL = {name: {"tokensPerMicroBatch": 512} for name in ("sft", "rewardModel", "
         pytest.param(SMALL, 80, 4, ("deepspeed.offloadOptimizer: true",), id="offload"),
         pytest.param(
             {"model": {"gradientCheckpointing": False}, "ppo": {"tokensPerMicroBatch": 2048}},
-            64,
+            60,
             8,
             ("ppo.tokensPerMicroBatch: 1024", "deepspeed.offloadOptimizer: true"),
             id="two-mild-ones-before-more-nodes",
