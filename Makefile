@@ -77,7 +77,7 @@ test-operator: $(INSTALLED) ## Run the operator on a real control plane, some of
 	@# Shown here, as it takes minutes; where it cannot be done the tests are skipped, and say so.
 	-PYTHONPATH=tests/harness $(BIN)/python -m rlhf_harness build
 	@# What a cluster leaves behind can be told only while no other is there.
-	$(BIN)/python -m pytest tests/operator/harness; alone=$$?; \
+	$(BIN)/python -m pytest tests/operator/harness ; alone=$$?; \
 		$(BIN)/python -m pytest $(TWO_FILES) --ignore=tests/operator/harness tests/operator && exit $$alone
 
 .PHONY: test-cluster
