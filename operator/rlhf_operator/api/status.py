@@ -6,7 +6,7 @@ What the fields mean is said here; when they change is decided in `decide`.
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, field_validator
 
 from rlhf_operator.api.keys import AttemptKey, PhaseKey
 from rlhf_operator.api.model import ApiModel, Time
@@ -305,6 +305,15 @@ class RunStatus(ApiModel):
     """One condition of each type."""
     phases: tuple[PhaseStatus, ...] = Field(default=(), max_length=1024)
     """Phases in the order in which they run, keyed by iteration and phase."""
+
+    @field_validator("phases")
+    @classmethod
+    def each_phase_once(cls, phases: tuple[PhaseStatus, ...]) -> tuple[PhaseStatus, ...]:
+        """The API server does not look: to it the list is one value."""
+        if len({phase.key for phase in phases}) < len(phases):
+            msg = "a phase of an iteration appears twice"
+            raise ValueError(msg)
+        return phases
 
     @computed_field  # type: ignore[prop-decorator]  # mypy#1362
     @property

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_harness.errors import CommandError
 from rlhf_harness.kubernetes import Kubernetes
 
 from rlhf_operator.api import (
@@ -118,17 +117,6 @@ def test_status_is_written_by_its_own_way_only_and_shown_in_columns(
     head, row = api.kubectl("get", "rlhf", "shown", "-n", NAMESPACE).splitlines()
     assert head.split() == ["NAME", "PHASE", "STEP", "KL", "REWARD", "ENTROPY", "AGE"]
     assert row.split()[:-1] == ["shown", "PPO", "7", "5.032", "0.75", "2.5"]
-
-
-def test_phase_appears_once_in_a_status(api: Kubernetes, create: Callable[[Json], Json]) -> None:
-    create(manifest("twice"))
-    phase = {"iteration": 1, "phase": "PPO"}
-    patch = json.dumps({"status": {"phases": [phase, phase]}})
-    with pytest.raises(CommandError, match="Duplicate value"):
-        api.kubectl(
-            *("patch", "rlhf", "twice", "-n", NAMESPACE, "--subresource=status"),
-            *("--type=merge", f"--patch={patch}"),
-        )
 
 
 @pytest.mark.parametrize("category", ["all", "kubeflow"])

@@ -32,6 +32,7 @@ def test_other_replica_takes_over(
     own_cluster.kubernetes.apply(manifest("led", way))
     run = Run(own_cluster.kubernetes, "led", way)
     run.wait("Progressing", "True", "AttemptRunning")
+    until(run.jobs, "its job")
     assert leader.process is not None
     mark, began = own_cluster.audit.mark(), time.monotonic()
     leader.process.send_signal(WAYS[way])
