@@ -7,7 +7,8 @@ from rlhf_harness.waiting import until
 from story import BREACH, OUTSIDE, Story
 
 TOLD = re.compile(
-    r"KL was above the limit of 12 nats per response in 2 steps running, [\d.]+ at step \d+: "
+    r"KL (was above the limit of 12 nats per response in 2 steps running|"
+    r"rose above the ceiling of 24 nats per response), [\d.]+ at step \d+: "
     r"training stops; raise ppo.kl.coefficient, lower ppo.learningRate, or allow more KL by "
     r"guard.kl; PPO was at step \d+; the policy, certified at step \d+, is in "
     r"watched-[0-9a-f]{8}/iteration-1/\S+ on claim workspace; to run it again, create another "
