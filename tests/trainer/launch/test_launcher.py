@@ -135,7 +135,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         ),
         pytest.param(["say OutOfMemory"], 21, Outcome.OUT_OF_MEMORY, "said by rank 0", id="21"),
         pytest.param(
-            ["say Stopped", "say Diverged"], 30, Outcome.DIVERGED, "said by rank 1", id="30"
+            ["wait Stopped", "say Diverged"], 30, Outcome.DIVERGED, "said by rank 1", id="30"
         ),
         pytest.param(
             ["wait Preempted", "exit 7"], 7, Outcome.CRASHED, "rank 1: exited with 7", id="crash"
