@@ -222,7 +222,7 @@ def _output(cases: Path) -> str:
     """Run the program that measures; return what it wrote."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(cases)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
