@@ -119,7 +119,7 @@ async def serve(port: int) -> None:
     """Serve until killed."""
     runner = web.AppRunner(application(Trainers()), access_log=None)
     await runner.setup()
-    # Every address of the loopback network is this machine's.
+    # One socket answers at all of 127.0.0.0/8 only where it is bound to every address there is.
     await web.TCPSite(runner, "0.0.0.0", port, backlog=2048).start()  # noqa: S104 - see above
     await asyncio.Event().wait()
 
