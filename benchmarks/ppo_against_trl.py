@@ -116,12 +116,12 @@ def floor_table(case: Case, found: dict[int, Sides]) -> Table:
         *("threads", "critic", "stage", "CPU s", "floor s", "times the floor"),
         *("forward GFLOP/s", "training GFLOP/s", "read GiB/s", "copy GiB/s"),
     )
-    notes = (
+    note = (
         "Where a rollout is one minibatch, the value stage keeps its pass as the first of the "
         "update, whose floor still counts it: an update may come out below its floor, and only "
-        "the whole step tells the distance.",
+        "the whole step tells the distance."
     )
-    return Table("our distance to the floor", columns, tuple(rows), notes)
+    return Table("our distance to the floor", columns, tuple(rows), (note,))
 
 
 def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
