@@ -48,7 +48,7 @@ def test_sides_step_in_turns_and_say_what_they_found(program: Path, tmp_path: Pa
     assert [len(found[name].steps) for name in ("A", "B")] == [3, 3]
     assert found["A"].facts["rates"] == {"name": "A"}
     assert found["B"].peak_bytes > 2**20
-    assert found["A"].median("total", "wall") >= found["A"].median("update", "wall") > 0
+    assert all(took["total"]["wall"] > took["update"]["wall"] > 0 for took in found["A"].steps)
     assert found["A"].median("rollout") == 0
 
 
