@@ -64,7 +64,11 @@ def begin(own_cluster: Cluster, prepare: Callable[[str], None]) -> Callable[...,
 
 @pytest.fixture
 def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
-    """Wait until runs have completed, each attempt at once and each job made once."""
+    """Wait until runs have completed, each attempt at once and each job made once.
+
+    Not `answered` says that the API server or etcd was killed: a job that was just then made has
+    left no answer, or one that says it failed, and is not counted.
+    """
     mark = own_cluster.audit.mark()
 
     def runs_end(
@@ -73,6 +77,7 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
         *,
         seconds: float = 120,
         meanwhile: Callable[[], object] = lambda: None,
+        answered: bool = True,
     ) -> None:
         left = list(runs)
 
@@ -94,7 +99,9 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
             if (one.verb, one.resource) == ("create", "pytorchjobs") and one.code < 300
             if one.name.partition("-i1-")[0] in {run.name for run in runs}
         ]
-        assert len(created) == len(set(created)) == 5 * len(runs), created
+        assert len(created) == len(set(created)), created
+        if answered:
+            assert len(created) == 5 * len(runs), created
         until(lambda: all(len(run.jobs()) == 1 for run in runs), "superfluous jobs to go")
 
     return runs_end
