@@ -92,8 +92,8 @@ class EnoughError(Exception):
     """All steps that were asked for have been taken."""
 
 
-def ppo_config(case: Case, critic: str, settings: Config) -> Config:
-    """Return the trainer's configuration of a case."""
+def ppo_config(case: Case, critic: str, settings: Config, model: Config | None = None) -> Config:
+    """Return the trainer's configuration of a case, with further fields of spec.ppo and .model."""
     ppo = {
         "rolloutBatchSize": case.prompts,
         "minibatchSize": case.prompts,
@@ -108,7 +108,7 @@ def ppo_config(case: Case, critic: str, settings: Config) -> Config:
     }
     lora = {"rank": LORA_RANK, "alpha": LORA_ALPHA, "targetModules": LORA_TARGETS}
     return start_config(
-        model={"source": "sft"} | ({"lora": lora} if case.lora else {}),
+        model={"source": "sft"} | ({"lora": lora} if case.lora else {}) | (model or {}),
         ppo=ppo | settings,
         guard={"kl": {"limitNats": 1e4, "action": "Warn"}},
     )
@@ -220,6 +220,7 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="the first is not counted")
     parser.add_argument("--start", type=Path, help="folder of a start, made there if missing")
     parser.add_argument("--ppo", type=json.loads, default={}, help="JSON: fields of spec.ppo")
+    parser.add_argument("--model", type=json.loads, default={}, help="JSON: fields of spec.model")
     parser.add_argument("--rates", action="store_true", help="measure the machine's rates, too")
     parser.add_argument("--paced", action="store_true", help="step when a line on stdin says so")
     return parser.parse_args(argv)
@@ -230,7 +231,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = arguments_of(argv)
     case, pace = CASES[arguments.case], Pace(arguments.steps, paced=arguments.paced)
     with start_of(arguments.case, arguments.start) as start:
-        config = ppo_config(case, arguments.critic, arguments.ppo)
+        config = ppo_config(case, arguments.critic, arguments.ppo, arguments.model)
         run_ppo(case, start, config, pace, threads=arguments.threads, rates=arguments.rates)
     if not pace.done:
         return
