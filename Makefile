@@ -106,11 +106,15 @@ compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and w
 	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
 .PHONY: bench
-bench: bench-ppo bench-supervised bench-plan bench-operator docs ## Measure speed and memory on CPU, beside TRL, and the operator; half an hour
+bench: bench-ppo bench-formats bench-supervised bench-plan bench-operator docs ## Measure speed and memory on CPU, beside TRL, and the operator; half an hour
 
 .PHONY: bench-ppo
 bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the machine's limit
 	$(BIN)/python benchmarks/ppo_against_trl.py
+
+.PHONY: bench-formats
+bench-formats: $(INSTALLED) ## Measure PPO in 32 and in 16 bits
+	$(BIN)/python benchmarks/ppo_formats.py
 
 .PHONY: bench-supervised
 bench-supervised: $(INSTALLED) ## Measure SFT and the reward model beside TRL's
