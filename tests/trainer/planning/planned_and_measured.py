@@ -80,7 +80,7 @@ TEXT_WORDS, NUM_TEXTS, NUM_COMPARISONS = 12, 44, 40
 
 def sharded(stage: int) -> dict[str, Any]:
     """A ZeRO stage with a bucket that is small beside these models, as DeepSpeed's is by others."""
-    zero = {"stage": stage, "reduce_bucket_size": 20_000}
+    zero = {"reduce_bucket_size": 20_000}
     if stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
     return {"zeroStage": stage, "overrides": {"zero_optimization": zero}}

@@ -123,13 +123,14 @@ def test_offloading_moves_states_to_the_host(
         assert after.host_bytes == before.peak.held.optimizer > 0
 
 
-def test_overrides_take_the_place_of_what_we_tell_deepspeed(
+def test_overrides_are_laid_over_what_we_tell_deepspeed(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
     models = alike(llama("llama-2-7b"))
-    zero = {"stage": 2, "reduce_bucket_size": 1000, "offload_optimizer": {"device": "cpu"}}
-    overridden = configured(deepspeed={"overrides": {"zero_optimization": zero}})
-    plain = configured(deepspeed={"zeroStage": 2, "offloadOptimizer": True})
+    zero = {"reduce_bucket_size": 1000}
+    deepspeed = {"zeroStage": 2, "offloadOptimizer": True}
+    overridden = configured(deepspeed=deepspeed | {"overrides": {"zero_optimization": zero}})
+    plain = configured(deepspeed=deepspeed)
     ours, theirs = (make_plan(config, models, placed()) for config in (plain, overridden))
     assert [phase.zero_stage for phase in theirs.phases] == [2] * 4
     for before, after in zip(ours.phases[:3], theirs.phases[:3], strict=True):
