@@ -4,10 +4,10 @@ Decided here: when a plan ends a run. Only a GPU's memory that somebody has name
 swap and share, and what they have to spare is not known.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import Hardware
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.prepared import PreparedSet, Reads, TokenisedSets
 from rlhf_trainer.data.tokenizer import load_config
@@ -17,7 +17,7 @@ from rlhf_trainer.phases.context import PhaseContext, source_in
 from rlhf_trainer.phases.named_models import NamedModels
 from rlhf_trainer.planning.changes import smallest_change
 from rlhf_trainer.planning.networks import Models
-from rlhf_trainer.planning.plan import MemoryPlan, make_plan
+from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan, make_plan
 from rlhf_trainer.planning.shapes import Lengths
 from rlhf_trainer.planning.table import line, refusal
 
@@ -70,25 +70,16 @@ def require_memory(
     lengths = _lengths(sets)
     plan = make_plan(context.config, models, context.hardware.places, lengths)
     context.telemetry.note(line(plan))
-    if refused := refused_by(plan, context.config, models, context.hardware, lengths):
-        raise refused
+    if plan.refused is not None:
+        places = context.hardware.places
+        raise refusal_of(plan.refused, smallest_change(context.config, models, places, lengths))
     return plan
 
 
-def refused_by(
-    plan: MemoryPlan,
-    config: TrainingConfig,
-    models: Models,
-    hardware: Hardware,
-    lengths: Lengths | None = None,
-) -> InvalidError | None:
-    """Return why a plan ends a run, and the smallest change that mends it; None if it fits."""
-    found = refusal(plan)
-    if found is None:
-        return None
-    changes = smallest_change(config, models, hardware.places, lengths)
-    fix = f"set {' and '.join(changes)}" if changes else NOTHING_FITS
-    return InvalidError(*found, fix)
+def refusal_of(refused: PhasePlan, edits: Sequence[str] | None) -> InvalidError:
+    """Return why a phase's plan ends a run, with the edits that mend it, if there are any."""
+    fix = f"set {' and '.join(edits)}" if edits else NOTHING_FITS
+    return InvalidError(*refusal(refused), fix)
 
 
 def _lengths(sets: TokenisedSets) -> Lengths:

@@ -33,6 +33,8 @@ class Verdict(StrEnum):
     FITS = "fits"
     TIGHT = "tight"
     CANNOT_FIT = "cannot fit"
+    BEYOND = "more than there is"
+    """Of a machine, which may have memory elsewhere: it is not refused."""
     UNKNOWN = "memory not known"
 
 
@@ -61,7 +63,7 @@ class PhasePlan:
             return Verdict.UNKNOWN
         needed = self.peak.held.total
         if needed > capacity:
-            return Verdict.CANNOT_FIT if self.place.is_gpu else Verdict.TIGHT
+            return Verdict.CANNOT_FIT if self.place.is_gpu else Verdict.BEYOND
         return Verdict.TIGHT if needed > TIGHT * capacity else Verdict.FITS
 
 

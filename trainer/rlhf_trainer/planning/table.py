@@ -5,7 +5,7 @@ from typing import Any
 
 from rlhf_trainer.planning.hardware import GIB
 from rlhf_trainer.planning.moments import Components
-from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan, Verdict
+from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan
 
 COLUMNS = {
     "weights": "weights",
@@ -84,14 +84,14 @@ def _gib(value: float) -> str:
     return f"{value / GIB:.2f}" if abs(value) < 10 * GIB else f"{value / GIB:.1f}"
 
 
-def to_json(plan: MemoryPlan, changes: Sequence[str] | None = None) -> dict[str, Any]:
+def to_json(plan: MemoryPlan, edits: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the plan in bytes, with every moment of every phase."""
     return {
         "predicted": True,
         "fits": plan.refused is None,
         "phases": [_phase_json(phase) for phase in plan.phases],
         "notes": list(plan.notes),
-        "smallestChange": None if changes is None else list(changes),
+        "smallestChange": None if edits is None else list(edits),
     }
 
 
@@ -116,12 +116,8 @@ def bytes_of(held: Components) -> dict[str, int]:
     return parts | {"total": round(held.total)}
 
 
-def refusal(plan: MemoryPlan) -> tuple[str, str, str] | None:
-    """Return place, value and problem of the first phase that cannot fit, or None."""
-    refused = plan.refused
-    if refused is None:
-        return None
-    assert refused.verdict is Verdict.CANNOT_FIT  # noqa: S101 - what `refused` is
+def refusal(refused: PhasePlan) -> tuple[str, str, str]:
+    """Return place, value and problem of a phase that cannot fit."""
     held, place = refused.peak.held, refused.place
     largest = sorted(COLUMNS, key=lambda name: -getattr(held, name))[:2]
     parts = " and ".join(f"{_gib(getattr(held, name))} GiB {COLUMNS[name]}" for name in largest)

@@ -195,7 +195,7 @@ def test_memory_of_a_machine_refuses_nothing(
     }
     plan = make_plan(configured(), alike(llama("llama-2-70b")), places)
     assert plan.refused is None
-    assert {phase.verdict for phase in plan.phases} == {Verdict.TIGHT}
+    assert {phase.verdict for phase in plan.phases} == {Verdict.BEYOND}
 
 
 def test_skipped_phases_are_not_planned(
