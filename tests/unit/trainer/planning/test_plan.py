@@ -10,6 +10,8 @@ from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.planning.architecture import Architecture
 from rlhf_trainer.planning.networks import Models, networks_of
 from rlhf_trainer.planning.plan import MemoryPlan, Verdict, make_plan
+from rlhf_trainer.planning.shapes import Lengths, decoding_of
+from rlhf_trainer.planning.sharding import Sharding
 
 GIB = 2**30
 
@@ -185,6 +187,41 @@ def test_memory_that_is_not_known_refuses_nothing(
     plan = make_plan(configured(), alike(llama("llama-2-70b")), placed(gib=None))
     assert plan.refused is None
     assert {phase.verdict for phase in plan.phases} == {Verdict.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        (0.89, Verdict.FITS),
+        (0.91, Verdict.TIGHT),
+        (0.99, Verdict.TIGHT),
+        (1.01, Verdict.CANNOT_FIT),
+    ],
+)
+def test_what_lies_within_a_tenth_of_the_memory_is_tight(
+    llama: Sizes, configured: Configured, placed: Placed, share: float, verdict: Verdict
+) -> None:
+    models = alike(llama("llama-2-7b"))
+    (sft, *_) = make_plan(configured(), models, placed()).phases
+    needed = sft.peak.held.total / GIB
+    (sft, *_) = make_plan(configured(), models, placed(gib=needed / share)).phases
+    assert sft.verdict is verdict
+
+
+def test_small_parameters_stay_whole_on_every_rank(llama: Sizes, configured: Configured) -> None:
+    of = llama("llama-2-7b")
+    config = configured().deepspeed
+    sharding = Sharding.of(config, ranks=8, width=2, is_gpu=True)
+    norms = (2 * 32 + 1) * 4096
+    small = of.small_parameters(sharding.persistent)
+    assert small == norms
+    assert sharding.weights(of.parameters, small) == 2 * (6_738_415_616 / 8 + norms)
+
+
+def test_a_long_row_is_decoded_alone(configured: Configured) -> None:
+    config = configured(ppo={"tokensPerMicroBatch": 512, "maximumResponseTokens": 8192})
+    batch = decoding_of(Phase.PPO, config, Lengths.allowed(config), 8)
+    assert (batch.rows, batch.length) == (1, batch.prompt + 8192)
 
 
 def test_memory_of_a_machine_refuses_nothing(
