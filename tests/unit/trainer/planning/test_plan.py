@@ -50,6 +50,34 @@ def test_7b_on_8_gpus_fits_with_small_micro_batches(
     assert by_phase(narrow)[Phase.PPO] == (Verdict.FITS, 69.4)
 
 
+def test_an_update_that_an_h200_made_is_within_a_tenth_of_its_plan(
+    llama_sizes: Callable[[dict[str, int]], Architecture],
+    configured: Configured,
+    placed: Placed,
+) -> None:
+    of = llama_sizes(
+        {
+            "vocab_size": 32_000,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+        }
+    )
+    config = configured(
+        model={"gradientCheckpointing": False},
+        sft={"batchSize": 64, "tokensPerMicroBatch": 8192},
+        deepspeed={"zeroStage": 2},
+    )
+    places, lengths = placed(gib=140, gpus=1), Lengths(1024, 1024, 1024)
+    sft = make_plan(config, alike(of), places, lengths).phases[0]
+    # docs/gpu.md: 64 rows of 1,024 tokens took 30.6 GiB at the most, of torch's allocator alone.
+    tensors = sft.peak.held.total - sft.peak.held.runtime
+    assert sft.peak.name == "backward pass of the policy"
+    assert tensors / GIB == pytest.approx(30.6, rel=0.1)
+
+
 def test_70b_on_64_gpus_cannot_fit_for_whole_copies_of_weights(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
