@@ -40,7 +40,9 @@ def test_preparation_refuses_what_cannot_fit_and_names_a_change(prepare: Prepare
 
 def test_preparation_says_so_where_no_change_is_enough(prepare: Prepare) -> None:
     message = refused(replace(prepare(), hardware=hardware(1)))
-    assert "none of the changes known here is enough" in message
+    assert (
+        "none of the changes known here is enough: take GPUs with more memory (2.43 GiB" in message
+    )
 
 
 @pytest.mark.parametrize(

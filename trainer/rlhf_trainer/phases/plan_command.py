@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Hardware, Outcome
-from rlhf_trainer.errors import PhaseError
-from rlhf_trainer.phases.memory import models_of, refusal_of
+from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.phases.memory import fix_of, models_of
 from rlhf_trainer.phases.named_models import named_models
 from rlhf_trainer.planning.changes import smallest_change
 from rlhf_trainer.planning.plan import make_plan
-from rlhf_trainer.planning.table import table, to_json
+from rlhf_trainer.planning.table import refusal, table, to_json
 
 NO_WEIGHTS_NEEDED = "; a folder with the model's config.json is enough to plan with"
 
@@ -58,7 +58,8 @@ def _plan(config: TrainingConfig, hardware: Hardware, data_root: Path, *, as_jso
         sys.stdout.write(table(plan))
     if plan.refused is None:
         return Outcome.COMPLETED.exit_code
-    sys.stderr.write(f"{refusal_of(plan.refused, edits).message}\n")
+    fix = fix_of(edits, config, models, hardware.places)
+    sys.stderr.write(f"{InvalidError(*refusal(plan.refused), fix).message}\n")
     return Outcome.INVALID.exit_code
 
 

@@ -66,13 +66,33 @@ def smallest_change(
         return ()
     for share in (TIGHT, 1.0):
         crowded = [phase.phase for phase in plan.phases if not _has_room(phase, share)]
-        for changes in _combinations(_tiers(wanted, crowded)):
-            changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
-            if _is_valid(changed) and fits(
-                make_plan(changed.config, models, changed.places, lengths), share
-            ):
+        for changes, changed in _changed(wanted, crowded, models, lengths):
+            if fits(changed, share):
                 return tuple(edit for change in changes for edit in change.edits)
     return None
+
+
+def least_bytes(
+    config: TrainingConfig,
+    models: Models,
+    places: Mapping[Phase, Place],
+    lengths: Lengths | None = None,
+) -> float:
+    """Return what the phase that needs most needs, after the changes that spare most."""
+    wanted = Wanted(config, places)
+    plans = [make_plan(config, models, places, lengths)]
+    plans += [plan for _, plan in _changed(wanted, planned(config), models, lengths)]
+    return min(max(phase.peak.held.total for phase in plan.phases) for plan in plans)
+
+
+def _changed(
+    wanted: Wanted, crowded: Sequence[Phase], models: Models, lengths: Lengths | None
+) -> Iterator[tuple[tuple[Change, ...], MemoryPlan]]:
+    """Yield sets of changes that may be made, and the plan after them."""
+    for changes in _combinations(_tiers(wanted, crowded)):
+        changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
+        if _is_valid(changed):
+            yield changes, make_plan(changed.config, models, changed.places, lengths)
 
 
 def fits(plan: MemoryPlan, share: float) -> bool:

@@ -11,7 +11,7 @@ from rlhf_operator.render import hardware_of
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.planning.architecture import Architecture
-from rlhf_trainer.planning.changes import smallest_change
+from rlhf_trainer.planning.changes import least_bytes, smallest_change
 from rlhf_trainer.planning.networks import Models
 from rlhf_trainer.planning.plan import make_plan
 
@@ -141,6 +141,17 @@ def test_no_change_is_named_where_none_is_enough(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
     architecture = llama("llama-2-70b")
-    assert (
-        smallest_change(configured(), Models(architecture, architecture), placed(nodes=8)) is None
+    models, places = Models(architecture, architecture), placed(nodes=8)
+    batch = {"sft": {"batchSize": 64}}  # that 64 ranks can share, before and after a change
+    assert smallest_change(configured(**batch), models, places) is None
+    # With adapters a rollout still gathers the base on each GPU, and little else is there.
+    least = least_bytes(configured(**batch), models, places)
+    assert 2 * architecture.parameters < least < 1.1 * 2 * architecture.parameters
+    lora = configured(
+        model={"lora": {}},
+        sft=batch["sft"] | SMALL["sft"],
+        rewardModel=SMALL["rewardModel"],
+        ppo=SMALL["ppo"] | {"critic": "SharedTrunk"},
     )
+    assert make_plan(lora, models, placed(gib=1.01 * least / 2**30, nodes=8)).refused is None
+    assert make_plan(lora, models, placed(gib=0.95 * least / 2**30, nodes=8)).refused is not None
