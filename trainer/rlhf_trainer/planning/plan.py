@@ -48,7 +48,7 @@ class PhasePlan:
     """The one that runs, which may be above the configuration's."""
     moments: Sequence[Moment]
     host_bytes: float
-    """Optimiser states in the memory of the host, for one rank."""
+    """What is offloaded to the memory of the host, for one rank."""
 
     @property
     def peak(self) -> Moment:
@@ -129,10 +129,8 @@ def _phase_plan(
         decoder = next(network for network in networks if network.name in ("policy", "base"))
         batch = decoding_of(phase, config, lengths, place.ranks)
         moments += decoding(networks, decoder, sharding, batch, runtime)
-    host = sum(sharding.optimizer(network.trained) for network in trained)
-    return PhasePlan(
-        phase, place, sharding.stage, tuple(moments), host if sharding.offload else 0.0
-    )
+    host = sum(sharding.offloaded(network.trained) for network in trained)
+    return PhasePlan(phase, place, sharding.stage, tuple(moments), host)
 
 
 def settings_of(config: TrainingConfig, network: Network) -> ModelConfig:

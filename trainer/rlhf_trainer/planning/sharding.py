@@ -121,6 +121,12 @@ class Sharding:
         """Return linear weights' second copy while a CPU decodes or measures with them."""
         return 0 if self.is_gpu else self.width * linear
 
+    def offloaded(self, trained: int) -> float:
+        """Return what lies in the host's memory: states, and the gradients that the step reads."""
+        if not self.offload:
+            return 0
+        return self.optimizer(trained) + self.step_gradients(trained) + self.kept_gradients(trained)
+
     @property
     def is_gathered(self) -> bool:
         """Whether weights of trained networks are whole only while they compute."""

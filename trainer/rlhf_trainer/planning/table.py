@@ -67,7 +67,11 @@ def _row(phase: PhasePlan) -> list[str]:
 def _places(plan: MemoryPlan) -> list[str]:
     return [
         f"{phase.phase.value}: {_place(phase)}, ZeRO {phase.zero_stage}; most at: {phase.peak.name}"
-        + (f"; {gib(phase.host_bytes)} GiB in the host's memory" if phase.host_bytes else "")
+        + (
+            f"; {gib(phase.host_bytes)} GiB in the host's memory for each rank"
+            if phase.host_bytes
+            else ""
+        )
         for phase in plan.phases
     ]
 
