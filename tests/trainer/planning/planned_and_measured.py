@@ -220,9 +220,10 @@ def _cases(first: Launching, ranks: int) -> Iterator[_Case]:
 
 def _output(cases: Path) -> str:
     """Run the program that measures; return what it wrote."""
+    known = [str(PROGRAM.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(cases)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(known)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
