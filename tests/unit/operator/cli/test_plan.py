@@ -48,6 +48,13 @@ def test_plan_reads_the_charts_pools(build_run: Build, tmp_path: Path) -> None:
     assert places_of(run, file, 141)[Phase.PPO].memory_bytes == 141 * GIB
 
 
+def test_plan_refuses_the_memory_of_gpus_that_nobody_has(build_run: Build) -> None:
+    with pytest.raises(SpecError, match="--gpu-memory=24: no phase has GPUs; set how many"):
+        places_of(build_run(), memory=24)
+    with_one = build_run("spec.placement.gpusPerNode=1")
+    assert places_of(with_one, memory=24)[Phase.SFT].memory_bytes == 24 * GIB
+
+
 def test_plan_on_this_machine_counts_its_memory_per_process(
     build_run: Build,
 ) -> None:
