@@ -56,6 +56,9 @@ def asked_hardware(spec: RLHFRunSpec, asked: Asked) -> Hardware:
     """
     pools = {LOCAL_POOL: _local(spec), **_pools(asked.pools)}
     refused = placement_refusal(spec, pools)
+    if refused is not None and refused.field.endswith("pool") and asked.pools is None:
+        fix = f"{refused.fix}, or declare it in a file and name that by --pools"
+        raise SpecError(field=refused.field, value=refused.value, problem=refused.problem, fix=fix)
     if refused is not None:
         raise refused
     hardware = hardware_of(spec, pools)
