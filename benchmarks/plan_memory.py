@@ -18,11 +18,11 @@ TESTS = Path(__file__).resolve().parents[1] / "tests" / "trainer"
 MIB = 2**20
 
 MEASURED = (
-    "Bytes that real phases hold on CPU, on one rank, beside what `rlhf plan` says of them: "
+    "Bytes that a rank of real phases holds on CPU, beside what `rlhf plan` says of them: "
     "parameters, gradients after the last backward pass, states of the optimiser, what autograd "
-    "saves of a micro-batch, keys and values; and the most that torch's allocator held in updates "
-    "and rollouts. Models have 0.7 to 0.9 million parameters; DeepSpeed's bucket is made as small "
-    "beside them as it is beside large ones."
+    "saves of a micro-batch, keys and values; and, of a rank that is alone, the most that torch's "
+    "allocator held in updates, measuring and rollouts. Models have 0.7 to 0.9 million parameters; "
+    "DeepSpeed's bucket is made as small beside them as it is beside large ones."
 )
 NOT_MEASURED = (
     "Not measured: GPUs, several nodes, offloading, FlashAttention 2, and what drivers and "

@@ -21,6 +21,7 @@ from recording import (
     Result,
     Section,
     Table,
+    command_line,
     conditions,
     digits,
     load,
@@ -147,7 +148,12 @@ def result_of(
             "one minibatch to an epoch. Steps are taken in turns; a number is the median of "
             f"{asked.rounds} after a warm-up."
         ),
-        command=f"python benchmarks/ppo_against_trl.py --case {name}",
+        command=command_line(
+            "ppo_against_trl",
+            argparse.Namespace(**vars(asked) | {"case": [name]}),
+            options().parse_args([]),
+            without=("start", "results"),
+        ),
         tables=(
             *(critic_table(critic, case, found) for critic in asked.critic),
             floor_table(case, found),
@@ -159,8 +165,8 @@ def result_of(
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure cases one after the other; leave each one's result as soon as it is there."""
+def options() -> argparse.ArgumentParser:
+    """Return what can be asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "b", "c", "d"])
     parser.add_argument("--critic", nargs="+", choices=CRITICS, default=CRITICS)
@@ -170,7 +176,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--label", default="", help="added to the names of the results")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--ppo", default="{}", help="JSON: fields of spec.ppo, for our side")
-    asked = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure cases one after the other; leave each one's result as soon as it is there."""
+    asked = options().parse_args(argv)
     trl = Release(WITH_PPO)
     trl.ensure_installed(print)
     for name in asked.case:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -19,9 +19,6 @@ from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Outcome, Phase, Result, Workspace
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry, Telemetry
-
-if TYPE_CHECKING:
-    from ppo_ours import Config
 
 WORKSPACE = "workspace"
 SPECIAL = {EOS: "<eos>", PAD: "<pad>", BOS: "<bos>"}
@@ -61,7 +58,7 @@ def write_models(case: Case, folder: Path) -> None:
 
 
 def context_of(
-    start: Path, phase: Phase, config: "Config", telemetry: Telemetry, attempt: int = 1
+    start: Path, phase: Phase, config: dict[str, Any], telemetry: Telemetry, attempt: int = 1
 ) -> PhaseContext:
     """Return what a phase is given in the workspace of a start, its attempt's folder made."""
     context = PhaseContext(

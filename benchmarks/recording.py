@@ -6,9 +6,11 @@ what versions and under what load it was taken, or why it was not taken.
 
 import os
 import platform
+import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -131,6 +133,21 @@ def digits(value: float) -> float:
 def load() -> float:
     """Return how many processes ran or wanted to, on average of the last minute."""
     return round(os.getloadavg()[0], 2)
+
+
+def command_line(
+    program: str, asked: Namespace, usual: Namespace, *, without: Collection[str] = ()
+) -> str:
+    """Return what measures again as was asked for: options that are not as usual, but for some."""
+    words = ["python", f"benchmarks/{program}.py"]
+    for name, value in vars(asked).items():
+        if name not in without and _words(value) != _words(getattr(usual, name)):
+            words += [f"--{name.replace('_', '-')}", *_words(value)]
+    return shlex.join(words)
+
+
+def _words(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def conditions(

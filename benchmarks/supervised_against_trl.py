@@ -18,6 +18,7 @@ from recording import (
     Result,
     Section,
     Table,
+    command_line,
     conditions,
     digits,
     load,
@@ -94,14 +95,19 @@ def result_of(rows: list[list[Cell]], told: Conditions, asked: argparse.Namespac
             "same weights and tokens. Steps are taken in turns; a number is the median of "
             f"{asked.rounds} after a warm-up. A comparison is one sample."
         ),
-        command="python benchmarks/supervised_against_trl.py",
+        command=command_line(
+            "supervised_against_trl",
+            asked,
+            options().parse_args([]),
+            without=("start", "results"),
+        ),
         tables=(Table("a step", columns, tuple(map(tuple, rows))),),
         conditions=told,
     )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure both phases and leave the result."""
+def options() -> argparse.ArgumentParser:
+    """Return what can be asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phase", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--case", nargs="+", choices=CASES, default=["a", "c"])
@@ -110,7 +116,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--start", type=Path, help="folder of the start of an only case")
     parser.add_argument("--label", default="", help="added to the name of the result")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure both phases and leave the result."""
+    asked = options().parse_args(argv)
     trl = Release(NEWEST)
     trl.ensure_installed(print)
     before, rows = load(), list[list[Cell]]()

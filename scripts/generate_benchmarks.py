@@ -70,10 +70,11 @@ def shown(cell: Cell) -> str:
             return cell
         case int():
             return f"{cell:,}"
-        case float() if abs(cell) >= LARGE:
+        case float() if abs(cell) >= LARGE - 0.5:
             return f"{cell:,.0f}"
         case float():
-            digits = len(str(int(abs(cell)))) if abs(cell) >= 1 else 0
+            rounded = abs(float(f"{cell:.3g}"))  # so that 0.9996 is 1.00, and 9.996 is 10.0
+            digits = len(str(int(rounded))) if rounded >= 1 else 0
             return f"{cell:.{3 - digits}f}"
 
 

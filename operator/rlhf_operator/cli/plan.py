@@ -51,13 +51,25 @@ def asked_hardware(spec: RLHFRunSpec, asked: Asked) -> Hardware:
     """Return where the phases would run, with the memory that pools or options name.
 
     Raises:
-        SpecError: a phase's pool is not known, or has no such nodes.
+        SpecError: a phase's pool is not known, or has no such nodes; or no phase has GPUs, and
+            their memory is told.
     """
     pools = {LOCAL_POOL: _local(spec), **_pools(asked.pools)}
     refused = placement_refusal(spec, pools)
+    if refused is not None and refused.field.endswith("pool") and asked.pools is None:
+        fix = f"{refused.fix}, or declare it in a file and name that by --pools"
+        raise SpecError(field=refused.field, value=refused.value, problem=refused.problem, fix=fix)
     if refused is not None:
         raise refused
-    return _with_memory(hardware_of(spec, pools), asked.gpu_memory_gib)
+    hardware = hardware_of(spec, pools)
+    if asked.gpu_memory_gib is not None and not any(p.is_gpu for p in hardware.places.values()):
+        raise SpecError(
+            field="--gpu-memory",
+            value=f"{asked.gpu_memory_gib:g}",
+            problem="no phase has GPUs",
+            fix="set how many, such as --set spec.placement.gpusPerNode=8",
+        )
+    return _with_memory(hardware, asked.gpu_memory_gib)
 
 
 def _local(spec: RLHFRunSpec) -> Pool:

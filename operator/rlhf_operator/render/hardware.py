@@ -17,12 +17,14 @@ def _place(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> Place:
     # A pool that has been taken away since the run was accepted is told by whatever needs it.
     pool = pools.get(place.pool) or Pool(name=place.pool)
     is_gpu = place.gpus_per_node > 0
+    # More GPUs are no help where the number of processes is given.
+    is_free = place.processes == place.gpus_per_node
     return Place(
         pool=pool.name,
         nodes=place.nodes,
         processes=place.processes,
         is_gpu=is_gpu,
         memory_bytes=pool.gpu_memory_bytes if is_gpu else None,
-        maximum_processes=pool.gpus_per_node or None if is_gpu else None,
+        maximum_processes=pool.gpus_per_node or None if is_gpu and is_free else None,
         maximum_nodes=pool.maximum_nodes,
     )

@@ -35,12 +35,14 @@ def test_preparation_refuses_what_cannot_fit_and_names_a_change(prepare: Prepare
     context = replace(prepare(deepspeed={"zeroStage": 3}), hardware=hardware(3))
     message = refused(context)
     assert message.startswith("spec.placement.pool=small: PPO needs 3.3")
-    assert message.endswith("; set ppo.critic: SharedTrunk")
+    assert message.endswith("; set spec.ppo.critic=SharedTrunk")
 
 
 def test_preparation_says_so_where_no_change_is_enough(prepare: Prepare) -> None:
     message = refused(replace(prepare(), hardware=hardware(1)))
-    assert "none of the changes known here is enough" in message
+    assert (
+        "none of the changes known here is enough: take GPUs with more memory (2.43 GiB" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_plan_as_json_has_bytes_and_the_smallest_change(
     code = run_plan(tmp_path, config_of(deepspeed={"zeroStage": 3}), hardware(3), "--json")
     plan = json.loads(capsys.readouterr().out)
     assert (code, plan["fits"]) == (20, False)
-    assert plan["smallestChange"] == ["ppo.critic: SharedTrunk"]
+    assert plan["smallestChange"] == ["spec.ppo.critic=SharedTrunk"]
     for phase in plan["phases"]:
         parts = phase["peak"]["bytes"]
         rest = {name: value for name, value in parts.items() if name != "total"}
@@ -190,4 +192,4 @@ def test_rlhf_plan_refuses_7b_as_the_page_shows_it() -> None:
     assert done.returncode == 20, done.stderr
     page = (PLANS.parents[1] / "docs" / "memory.md").read_text("utf-8")
     assert done.stdout.strip() in page
-    assert done.stderr.strip().endswith("set ppo.tokensPerMicroBatch: 1024")
+    assert done.stderr.strip().endswith("set spec.ppo.tokensPerMicroBatch=1024")

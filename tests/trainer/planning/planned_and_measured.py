@@ -80,7 +80,7 @@ TEXT_WORDS, NUM_TEXTS, NUM_COMPARISONS = 12, 44, 40
 
 def sharded(stage: int) -> dict[str, Any]:
     """A ZeRO stage with a bucket that is small beside these models, as DeepSpeed's is by others."""
-    zero = {"stage": stage, "reduce_bucket_size": 20_000}
+    zero = {"reduce_bucket_size": 20_000}
     if stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
     return {"zeroStage": stage, "overrides": {"zero_optimization": zero}}
@@ -220,9 +220,10 @@ def _cases(first: Launching, ranks: int) -> Iterator[_Case]:
 
 def _output(cases: Path) -> str:
     """Run the program that measures; return what it wrote."""
+    known = [str(PROGRAM.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(cases)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(known)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

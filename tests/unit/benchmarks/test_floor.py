@@ -1,5 +1,6 @@
 """What is counted, against torch's own count, PEFT's, slow loops and numbers done by hand."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import rates as rates_of_machine
 from floor import (
     ADAMW_MOVES,
     BYTES,
@@ -24,6 +26,8 @@ from floor import (
     trunk_training,
     update,
 )
+from ppo_against_trl import floor_of
+from ppo_start import CASES
 
 MODEL = Decoder(hidden=8, intermediate=24, layers=3, vocabulary=40)
 LORA = replace(MODEL, lora_rank=2)
@@ -160,3 +164,49 @@ def test_a_step_is_the_sum_of_its_stages() -> None:
         floor.generation + floor.reference + floor.value + floor.score + floor.update
     )
     assert floor.reference > floor.value > 0
+
+
+def test_adamw_reads_four_numbers_and_writes_three() -> None:
+    read = ("weight", "gradient", "first moment", "second moment")
+    written = ("weight", "first moment", "second moment")
+    assert len(read) + len(written) == ADAMW_MOVES
+
+
+def test_adapters_are_in_what_learns_and_gives_values_and_not_in_what_is_frozen() -> None:
+    in_flops = Rates(1, 1, 1, 1e12)
+    floor = step_floor(LORA, LENGTHS, 1, in_flops, separate_critic=True)
+    rows, tokens, read = predicting(LENGTHS), 8 + 3 + 7, 7
+    frozen = trunk_forward(MODEL, rows).flops
+    assert floor.reference == frozen + 2 * read * LORA.head_weights
+    assert floor.score == scoring(MODEL, LENGTHS, longest=4).flops
+    one = 2 * LORA.hidden * LORA.lora_rank  # of query or value: both its matrices
+    # In the last layer values are computed everywhere, queries where something is read.
+    adapters = (LORA.layers - 1) * 2 * one * tokens + one * tokens + one * read
+    assert floor.value == frozen + 2 * adapters
+    learned = 2 * trunk_training(LORA, rows).flops + 2 * 2 * read * LORA.head_weights
+    assert update(LORA, LENGTHS, 1, separate_critic=True).flops == learned
+
+
+def test_a_case_with_adapters_has_them_in_its_floor() -> None:
+    rates = Rates(1, 1, 1, 1)
+    whole, adapted = (floor_of(CASES[name], rates, separate_critic=True) for name in ("a", "d"))
+    assert adapted.reference == whole.reference
+    assert adapted.value > whole.value
+    assert adapted.update < whole.update
+
+
+def test_rates_of_training_count_what_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(work: Callable[[], object], _amount: float) -> float:
+        counter = FlopCounterMode(display=False)
+        with counter:
+            work()
+        return counter.get_total_flops()
+
+    def asked(_work: Callable[[], object], amount: float) -> float:
+        return amount
+
+    found = []
+    for rate in (counted, asked):
+        monkeypatch.setattr(rates_of_machine, "rate", rate)
+        found.append(rates_of_machine.training(torch.randn(5, 8), torch.randn(16, 8)))
+    assert found[0] == found[1] > 0

@@ -1,11 +1,13 @@
 """Results are read back as they were written, and the page says all that they do."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import gpu_recorded
+import ppo_against_trl
 from generate_benchmarks import page, shown
 from recording import (
     RESULTS,
@@ -14,6 +16,7 @@ from recording import (
     Result,
     Section,
     Table,
+    command_line,
     conditions,
     load,
     read_results,
@@ -61,6 +64,18 @@ def test_a_row_of_another_width_is_refused() -> None:
         Table("t", ("a", "b"), ((1, 2), (3,)))
 
 
+def test_the_command_measures_what_was_measured() -> None:
+    usual = ppo_against_trl.options().parse_args([])
+    words = [*("--case", "a", "--threads", "1", "4", "--ppo"), '{"epochs": 2}', "--start", "here"]
+    asked = ppo_against_trl.options().parse_args(words)
+    command = command_line("ppo_against_trl", asked, usual, without=("start", "results"))
+    program, *again = shlex.split(command.removeprefix("python "))
+    assert program == "benchmarks/ppo_against_trl.py"
+    assert "--start" not in again
+    assert ppo_against_trl.options().parse_args([*again, "--start", "here"]) == asked
+    assert command_line("x", usual, usual) == "python benchmarks/x.py"
+
+
 def test_the_page_has_tables_levers_and_what_is_missing() -> None:
     missing = replace(
         RESULT, name="two", section=Section.GPU, tables=(), levers=(), unmeasured="no card"
@@ -82,6 +97,10 @@ def test_the_page_has_tables_levers_and_what_is_missing() -> None:
         (0.01234, "0.012"),
         (1.234, "1.23"),
         (12.34, "12.3"),
+        (0.9996, "1.00"),
+        (0.9994, "0.999"),
+        (9.996, "10.0"),
+        (999.7, "1,000"),
         (123.4, "123"),
         (12345.6, "12,346"),
         (-1.234, "-1.23"),

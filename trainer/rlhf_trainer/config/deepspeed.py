@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from rlhf_trainer.config.base import ConfigModel
 
@@ -39,7 +39,9 @@ class DeepSpeedConfig(ConfigModel):
     """
 
     overrides: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
-    """Further keys of DeepSpeed's configuration, merged over ours. Default: none."""
+    """Further keys of DeepSpeed's configuration, merged over ours; those of `zero_optimization` one
+    by one, without its stage. Default: none.
+    """
 
     @field_validator("zero_stage")
     @classmethod
@@ -65,6 +67,25 @@ class DeepSpeedConfig(ConfigModel):
         if taken := sorted(MANAGED_KEYS & value.keys()):
             msg = (
                 f"{', '.join(taken)}: set by other fields of the manifest; remove it from overrides"
+            )
+            raise ValueError(msg)
+        return value
+
+    @field_validator("overrides")
+    @classmethod
+    def overrides_leave_the_stage(
+        cls, value: dict[str, JsonValue], info: ValidationInfo
+    ) -> dict[str, JsonValue]:
+        """The trainer computes otherwise by stage: DeepSpeed must run the same."""
+        zero = value.get("zero_optimization", {})
+        if not isinstance(zero, dict):
+            msg = f"zero_optimization={zero}: not a map; give its keys, such as reduce_bucket_size"
+            raise ValueError(msg)  # noqa: TRY004 - what pydantic reads
+        wanted = info.data.get("zero_stage")
+        if wanted is not None and zero.get("stage", wanted) != wanted:
+            msg = (
+                f"zero_optimization.stage={zero['stage']}: zeroStage is {wanted}; set zeroStage, "
+                "and leave the stage out of overrides"
             )
             raise ValueError(msg)
         return value

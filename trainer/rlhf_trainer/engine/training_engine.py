@@ -188,18 +188,20 @@ def _decay_groups(group: ParameterGroup, optimizer: OptimizerConfig) -> Iterator
 def _deepspeed_config(
     optimizer: OptimizerConfig, sharding: DeepSpeedConfig, dtype: torch.dtype, stage: int
 ) -> dict[str, Any]:
+    overrides: dict[str, Any] = dict(sharding.overrides)
+    zero = {"stage": stage} | _offload(sharding) | overrides.pop("zero_optimization", {})
     return {
         # DeepSpeed wants a number; micro-batches are ours, all within one of its steps.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": optimizer.maximum_gradient_norm if stage else 0.0,
-        "zero_optimization": {"stage": stage} | _offload(sharding),
+        "zero_optimization": zero,
         # The optimiser is torch's, whether its states are offloaded or not.
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": dtype is torch.bfloat16},
         "steps_per_print": 2**62,
-    } | dict(sharding.overrides)
+    } | overrides
 
 
 def _stage(sharding: DeepSpeedConfig, dtype: torch.dtype) -> int:

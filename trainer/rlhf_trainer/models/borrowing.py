@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
 from transformers import PreTrainedModel
 
 
@@ -15,8 +16,12 @@ class Borrower:
 
     def __init__(self, owner: PreTrainedModel) -> None:
         self._owner = owner
-        self.model = copy.deepcopy(owner)
-        self._give_back()
+        # Copied without weights: else the device would hold them twice for a moment.
+        hollow: dict[int, object] = {
+            id(weight): nn.Parameter(weight.new_empty(0), requires_grad=weight.requires_grad)
+            for weight in owner.parameters()
+        }
+        self.model = copy.deepcopy(owner, hollow)
 
     @contextmanager
     def lent(self) -> Iterator[PreTrainedModel]:

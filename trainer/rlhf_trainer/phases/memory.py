@@ -4,10 +4,11 @@ Decided here: when a plan ends a run. Only a GPU's memory that somebody has name
 swap and share, and what they have to spare is not known.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import Hardware
+from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.prepared import PreparedSet, Reads, TokenisedSets
 from rlhf_trainer.data.tokenizer import load_config
@@ -15,15 +16,11 @@ from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.counting import architecture_of
 from rlhf_trainer.phases.context import PhaseContext, source_in
 from rlhf_trainer.phases.named_models import NamedModels
-from rlhf_trainer.planning.changes import smallest_change
+from rlhf_trainer.planning.changes import least_bytes, smallest_change
 from rlhf_trainer.planning.networks import Models
 from rlhf_trainer.planning.plan import MemoryPlan, make_plan
 from rlhf_trainer.planning.shapes import Lengths
-from rlhf_trainer.planning.table import line, refusal
-
-NOTHING_FITS = (
-    "none of the changes known here is enough: take GPUs with more memory, or a smaller model"
-)
+from rlhf_trainer.planning.table import gib, line, refusal
 
 
 def models_of(
@@ -70,25 +67,29 @@ def require_memory(
     lengths = _lengths(sets)
     plan = make_plan(context.config, models, context.hardware.places, lengths)
     context.telemetry.note(line(plan))
-    if refused := refused_by(plan, context.config, models, context.hardware, lengths):
-        raise refused
+    if plan.refused is not None:
+        places = context.hardware.places
+        edits = smallest_change(context.config, models, places, lengths)
+        fix = fix_of(edits, context.config, models, places, lengths)
+        raise InvalidError(*refusal(plan.refused), fix)
     return plan
 
 
-def refused_by(
-    plan: MemoryPlan,
+def fix_of(
+    edits: Sequence[str] | None,
     config: TrainingConfig,
     models: Models,
-    hardware: Hardware,
+    places: Mapping[Phase, Place],
     lengths: Lengths | None = None,
-) -> InvalidError | None:
-    """Return why a plan ends a run, and the smallest change that mends it; None if it fits."""
-    found = refusal(plan)
-    if found is None:
-        return None
-    changes = smallest_change(config, models, hardware.places, lengths)
-    fix = f"set {' and '.join(changes)}" if changes else NOTHING_FITS
-    return InvalidError(*found, fix)
+) -> str:
+    """Return what to do about a plan that is refused: the edits, or what GPUs it takes."""
+    if edits:
+        return f"set {' and '.join(edits)}"
+    least = least_bytes(config, models, places, lengths)
+    return (
+        "none of the changes known here is enough: take GPUs with more memory "
+        f"({gib(least)} GiB with those that spare most), or a smaller model"
+    )
 
 
 def _lengths(sets: TokenisedSets) -> Lengths:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Hardware, Outcome
-from rlhf_trainer.errors import PhaseError
-from rlhf_trainer.phases.memory import models_of, refused_by
+from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.phases.memory import fix_of, models_of
 from rlhf_trainer.phases.named_models import named_models
 from rlhf_trainer.planning.changes import smallest_change
 from rlhf_trainer.planning.plan import make_plan
-from rlhf_trainer.planning.table import table, to_json
+from rlhf_trainer.planning.table import refusal, table, to_json
 
 NO_WEIGHTS_NEEDED = "; a folder with the model's config.json is enough to plan with"
 
@@ -51,15 +51,15 @@ def _plan(config: TrainingConfig, hardware: Hardware, data_root: Path, *, as_jso
         )
         return Outcome.INVALID.exit_code
     plan = make_plan(config, models, hardware.places)
-    refused = refused_by(plan, config, models, hardware)
+    edits = smallest_change(config, models, hardware.places) if plan.refused else None
     if as_json:
-        changes = smallest_change(config, models, hardware.places) if refused else None
-        sys.stdout.write(json.dumps(to_json(plan, changes), indent=2) + "\n")
+        sys.stdout.write(json.dumps(to_json(plan, edits), indent=2) + "\n")
     else:
         sys.stdout.write(table(plan))
-    if refused is None:
+    if plan.refused is None:
         return Outcome.COMPLETED.exit_code
-    sys.stderr.write(f"{refused.message}\n")
+    fix = fix_of(edits, config, models, hardware.places)
+    sys.stderr.write(f"{InvalidError(*refusal(plan.refused), fix).message}\n")
     return Outcome.INVALID.exit_code
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import combinations, product
+from typing import Any
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.base import OptimizerConfig
@@ -42,10 +43,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Change:
-    """An edit of the manifest."""
+    """One or more edits of the manifest that are made together."""
 
-    text: str
-    """As the manifest spells it, such as `deepspeed.zeroStage: 3`."""
+    edits: tuple[str, ...]
+    """As `--set` takes them, such as `spec.deepspeed.zeroStage=3`."""
     apply: Callable[[Wanted], Wanted]
 
 
@@ -55,7 +56,7 @@ def smallest_change(
     places: Mapping[Phase, Place],
     lengths: Lengths | None = None,
 ) -> tuple[str, ...] | None:
-    """Return the changes that make a run fit, as the manifest spells them; None if none do.
+    """Return the edits that make a run fit, each as `--set` takes it; None if none do.
 
     Those that leave a tenth of the memory free are preferred.
     """
@@ -65,13 +66,33 @@ def smallest_change(
         return ()
     for share in (TIGHT, 1.0):
         crowded = [phase.phase for phase in plan.phases if not _has_room(phase, share)]
-        for changes in _combinations(_tiers(wanted, crowded)):
-            changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
-            if _is_valid(changed):
-                plan = make_plan(changed.config, models, changed.places, lengths)
-                if fits(plan, share):
-                    return tuple(change.text for change in changes)
+        for changes, changed in _changed(wanted, crowded, models, lengths):
+            if fits(changed, share):
+                return tuple(edit for change in changes for edit in change.edits)
     return None
+
+
+def least_bytes(
+    config: TrainingConfig,
+    models: Models,
+    places: Mapping[Phase, Place],
+    lengths: Lengths | None = None,
+) -> float:
+    """Return what the phase that needs most needs, after the changes that spare most."""
+    wanted = Wanted(config, places)
+    plans = [make_plan(config, models, places, lengths)]
+    plans += [plan for _, plan in _changed(wanted, planned(config), models, lengths)]
+    return min(max(phase.peak.held.total for phase in plan.phases) for plan in plans)
+
+
+def _changed(
+    wanted: Wanted, crowded: Sequence[Phase], models: Models, lengths: Lengths | None
+) -> Iterator[tuple[tuple[Change, ...], MemoryPlan]]:
+    """Yield sets of changes that may be made, and the plan after them."""
+    for changes in _combinations(_tiers(wanted, crowded)):
+        changed = reduce(lambda so_far, change: change.apply(so_far), changes, wanted)
+        if _is_valid(changed):
+            yield changes, make_plan(changed.config, models, changed.places, lengths)
 
 
 def fits(plan: MemoryPlan, share: float) -> bool:
@@ -122,8 +143,8 @@ def _fewer_tokens(wanted: Wanted, crowded: Sequence[Phase]) -> list[Change]:
     tokens = largest // 2
     while tokens >= LEAST_TOKENS:
         larger = [name for name, each in settings.items() if each.tokens_per_micro_batch > tokens]
-        text = " and ".join(f"{_camel(name)}.tokensPerMicroBatch: {tokens}" for name in larger)
-        changes.append(Change(text, partial(_with_tokens, tokens, larger)))
+        edits = tuple(f"spec.{_camel(name)}.tokensPerMicroBatch={tokens}" for name in larger)
+        changes.append(Change(edits, partial(_with_tokens, tokens, larger)))
         tokens //= 2
     return changes
 
@@ -139,7 +160,9 @@ def _camel(name: str) -> str:
 
 
 def _recomputing(wanted: Wanted) -> list[Change]:
-    if wanted.config.model.gradient_checkpointing:
+    held = {"model": wanted.config.model, "rewardModel.model": wanted.config.reward_model.model}
+    kept = [name for name, each in held.items() if each and not each.gradient_checkpointing]
+    if not kept:
         return []
 
     def apply(wanted: Wanted) -> Wanted:
@@ -150,39 +173,47 @@ def _recomputing(wanted: Wanted) -> list[Change]:
             wanted = _with(wanted, reward_model=reward.model_copy(update={"model": held}))
         return _with(wanted, model=wanted.config.model.model_copy(update=update))
 
-    return [Change("model.gradientCheckpointing: true", apply)]
+    return [Change(tuple(f"spec.{name}.gradientCheckpointing=true" for name in kept), apply)]
 
 
 def _sharding(wanted: Wanted) -> list[Change]:
-    if "zero_optimization" in wanted.config.deepspeed.overrides:
+    if "stage" in _overridden(wanted):
         return []
     return [
-        _deepspeed(f"deepspeed.zeroStage: {stage}", zero_stage=stage)
+        _deepspeed(f"spec.deepspeed.zeroStage={stage}", zero_stage=stage)
         for stage in (2, 3)
         if stage > wanted.config.deepspeed.zero_stage
     ]
 
 
 def _offloading(wanted: Wanted) -> list[Change]:
-    deepspeed = wanted.config.deepspeed
-    if deepspeed.offload_optimizer or "zero_optimization" in deepspeed.overrides:
+    if wanted.config.deepspeed.offload_optimizer or "offload_optimizer" in _overridden(wanted):
         return []
-    return [_deepspeed("deepspeed.offloadOptimizer: true", offload_optimizer=True)]
+    return [_deepspeed("spec.deepspeed.offloadOptimizer=true", offload_optimizer=True)]
 
 
-def _deepspeed(text: str, **update: object) -> Change:
+def _overridden(wanted: Wanted) -> Mapping[str, Any]:
+    zero: Any = wanted.config.deepspeed.overrides.get("zero_optimization", {})
+    return dict(zero)
+
+
+def _deepspeed(edit: str, **update: object) -> Change:
     return Change(
-        text,
+        (edit,),
         lambda wanted: _with(wanted, deepspeed=wanted.config.deepspeed.model_copy(update=update)),
     )
 
 
 def _more_hardware(wanted: Wanted) -> list[Change]:
-    """Return more GPUs of each node, then more nodes with all of theirs."""
+    """Return more GPUs of each node, then more nodes with all of theirs.
+
+    Not where phases have sizes of their own, over which one edit for all would say nothing.
+    """
     places = wanted.places.values()
-    if not all(place.is_gpu for place in places):
+    sizes = {(place.nodes, place.processes) for place in places}
+    if len(sizes) > 1 or not all(place.is_gpu for place in places):
         return []
-    gpus, nodes = max(place.processes for place in places), max(place.nodes for place in places)
+    ((nodes, gpus),) = sizes
     most_gpus = min(place.maximum_processes or place.processes for place in places)
     most_nodes = min(place.maximum_nodes or MOST_NODES for place in places)
     fuller = [_placed(processes=count) for count in (2, 4, 8, 16) if gpus < count <= most_gpus]
@@ -200,8 +231,8 @@ def _placed(**update: int) -> Change:
         places = {phase: place.model_copy(update=update) for phase, place in wanted.places.items()}
         return Wanted(wanted.config, places)
 
-    text = " and ".join(f"placement.{PLACED[name]}: {count}" for name, count in update.items())
-    return Change(text, apply)
+    edits = (f"spec.placement.{PLACED[name]}={count}" for name, count in update.items())
+    return Change(tuple(edits), apply)
 
 
 def _shared_trunk(wanted: Wanted) -> list[Change]:
@@ -210,7 +241,7 @@ def _shared_trunk(wanted: Wanted) -> list[Change]:
     update = {"critic": Critic.SHARED_TRUNK}
     return [
         Change(
-            "ppo.critic: SharedTrunk",
+            ("spec.ppo.critic=SharedTrunk",),
             lambda wanted: _with(wanted, ppo=wanted.config.ppo.model_copy(update=update)),
         )
     ]
@@ -222,7 +253,7 @@ def _adapters(wanted: Wanted) -> list[Change]:
     update = {"lora": LoRAConfig()}
     return [
         Change(
-            "model.lora: {}",
+            ("spec.model.lora={}",),
             lambda wanted: _with(wanted, model=wanted.config.model.model_copy(update=update)),
         )
     ]

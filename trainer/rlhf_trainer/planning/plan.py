@@ -33,6 +33,8 @@ class Verdict(StrEnum):
     FITS = "fits"
     TIGHT = "tight"
     CANNOT_FIT = "cannot fit"
+    BEYOND = "more than there is"
+    """Of a machine, which may have memory elsewhere: it is not refused."""
     UNKNOWN = "memory not known"
 
 
@@ -46,7 +48,7 @@ class PhasePlan:
     """The one that runs, which may be above the configuration's."""
     moments: Sequence[Moment]
     host_bytes: float
-    """Optimiser states in the memory of the host, for one rank."""
+    """What is offloaded to the memory of the host, for one rank."""
 
     @property
     def peak(self) -> Moment:
@@ -61,7 +63,7 @@ class PhasePlan:
             return Verdict.UNKNOWN
         needed = self.peak.held.total
         if needed > capacity:
-            return Verdict.CANNOT_FIT if self.place.is_gpu else Verdict.TIGHT
+            return Verdict.CANNOT_FIT if self.place.is_gpu else Verdict.BEYOND
         return Verdict.TIGHT if needed > TIGHT * capacity else Verdict.FITS
 
 
@@ -127,10 +129,8 @@ def _phase_plan(
         decoder = next(network for network in networks if network.name in ("policy", "base"))
         batch = decoding_of(phase, config, lengths, place.ranks)
         moments += decoding(networks, decoder, sharding, batch, runtime)
-    host = sum(sharding.optimizer(network.trained) for network in trained)
-    return PhasePlan(
-        phase, place, sharding.stage, tuple(moments), host if sharding.offload else 0.0
-    )
+    host = sum(sharding.offloaded(network.trained) for network in trained)
+    return PhasePlan(phase, place, sharding.stage, tuple(moments), host)
 
 
 def settings_of(config: TrainingConfig, network: Network) -> ModelConfig:

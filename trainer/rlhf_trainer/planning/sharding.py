@@ -45,21 +45,18 @@ class Sharding:
     def of(cls, config: DeepSpeedConfig, *, ranks: int, width: int, is_gpu: bool) -> "Sharding":
         """Return what the configuration means; bfloat16 is never trained below stage 2.
 
-        An override of `zero_optimization` takes the place of all that we would say there.
+        Overrides of `zero_optimization` are laid over what we say there, as `engine` does.
         """
-        zero: Any = config.overrides.get("zero_optimization")
-        stage, offload = config.zero_stage, config.offload_optimizer
-        if zero is not None:
-            stage = int(zero.get("stage", NO_ZERO))
-            device = (zero.get("offload_optimizer") or {}).get("device", "none")
-            offload = device != "none"
-        elif stage == NO_ZERO and width < FLOAT32:
+        zero: Any = config.overrides.get("zero_optimization", {})
+        stage = config.zero_stage
+        if stage == NO_ZERO and width < FLOAT32:
             stage = SHARDED_GRADIENTS
-        zero = zero or {}
+        ours = {"device": "cpu"} if config.offload_optimizer else {}
+        offloaded = zero.get("offload_optimizer", ours) or {}
         return cls(
             stage=stage,
             ranks=ranks,
-            offload=offload,
+            offload=offloaded.get("device", "none") != "none",
             width=width,
             bucket=int(zero.get("reduce_bucket_size", DEFAULT_BUCKET)),
             live=int(zero.get("stage3_max_live_parameters", DEFAULT_LIVE)),
@@ -123,6 +120,12 @@ class Sharding:
     def packed(self, linear: int) -> float:
         """Return linear weights' second copy while a CPU decodes or measures with them."""
         return 0 if self.is_gpu else self.width * linear
+
+    def offloaded(self, trained: int) -> float:
+        """Return what lies in the host's memory: states, and the gradients that the step reads."""
+        if not self.offload:
+            return 0
+        return self.optimizer(trained) + self.step_gradients(trained) + self.kept_gradients(trained)
 
     @property
     def is_gathered(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rlhf_trainer.planning.hardware import GIB
 from rlhf_trainer.planning.moments import Components
-from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan, Verdict
+from rlhf_trainer.planning.plan import MemoryPlan, PhasePlan
 
 COLUMNS = {
     "weights": "weights",
@@ -38,7 +38,7 @@ def table(plan: MemoryPlan) -> str:
 def line(plan: MemoryPlan) -> str:
     """Return the plan on one line, for a log."""
     needs = ", ".join(
-        f"{phase.phase.value} {_gib(phase.peak.held.total)} GiB ({phase.verdict.value})"
+        f"{phase.phase.value} {gib(phase.peak.held.total)} GiB ({phase.verdict.value})"
         for phase in plan.phases
     )
     return f"predicted memory per {_unit(plan)}: {needs}"
@@ -56,10 +56,10 @@ def _row(phase: PhasePlan) -> list[str]:
     held, capacity = phase.peak.held, phase.place.memory_bytes
     return [
         phase.phase.value,
-        *(_gib(getattr(held, name)) for name in COLUMNS),
-        _gib(held.total),
-        "?" if capacity is None else _gib(capacity),
-        "?" if capacity is None else _gib(capacity - held.total),
+        *(gib(getattr(held, name)) for name in COLUMNS),
+        gib(held.total),
+        "?" if capacity is None else gib(capacity),
+        "?" if capacity is None else gib(capacity - held.total),
         phase.verdict.value,
     ]
 
@@ -67,7 +67,11 @@ def _row(phase: PhasePlan) -> list[str]:
 def _places(plan: MemoryPlan) -> list[str]:
     return [
         f"{phase.phase.value}: {_place(phase)}, ZeRO {phase.zero_stage}; most at: {phase.peak.name}"
-        + (f"; {_gib(phase.host_bytes)} GiB in the host's memory" if phase.host_bytes else "")
+        + (
+            f"; {gib(phase.host_bytes)} GiB in the host's memory for each rank"
+            if phase.host_bytes
+            else ""
+        )
         for phase in plan.phases
     ]
 
@@ -80,18 +84,19 @@ def _place(phase: PhasePlan) -> str:
     return f"{nodes}{place.processes} {what}{many}" + (f" of {place.pool}" if place.pool else "")
 
 
-def _gib(value: float) -> str:
+def gib(value: float) -> str:
+    """Return bytes in GiB, as tables show them."""
     return f"{value / GIB:.2f}" if abs(value) < 10 * GIB else f"{value / GIB:.1f}"
 
 
-def to_json(plan: MemoryPlan, changes: Sequence[str] | None = None) -> dict[str, Any]:
+def to_json(plan: MemoryPlan, edits: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the plan in bytes, with every moment of every phase."""
     return {
         "predicted": True,
         "fits": plan.refused is None,
         "phases": [_phase_json(phase) for phase in plan.phases],
         "notes": list(plan.notes),
-        "smallestChange": None if changes is None else list(changes),
+        "smallestChange": None if edits is None else list(edits),
     }
 
 
@@ -116,18 +121,14 @@ def bytes_of(held: Components) -> dict[str, int]:
     return parts | {"total": round(held.total)}
 
 
-def refusal(plan: MemoryPlan) -> tuple[str, str, str] | None:
-    """Return place, value and problem of the first phase that cannot fit, or None."""
-    refused = plan.refused
-    if refused is None:
-        return None
-    assert refused.verdict is Verdict.CANNOT_FIT  # noqa: S101 - what `refused` is
+def refusal(refused: PhasePlan) -> tuple[str, str, str]:
+    """Return place, value and problem of a phase that cannot fit."""
     held, place = refused.peak.held, refused.place
     largest = sorted(COLUMNS, key=lambda name: -getattr(held, name))[:2]
-    parts = " and ".join(f"{_gib(getattr(held, name))} GiB {COLUMNS[name]}" for name in largest)
+    parts = " and ".join(f"{gib(getattr(held, name))} GiB {COLUMNS[name]}" for name in largest)
     problem = (
-        f"{refused.phase.value} needs {_gib(held.total)} GiB on each GPU at the "
+        f"{refused.phase.value} needs {gib(held.total)} GiB on each GPU at the "
         f"{refused.peak.name} (predicted), {parts} among it; there are "
-        f"{_gib(place.memory_bytes or 0)} GiB"
+        f"{gib(place.memory_bytes or 0)} GiB"
     )
     return "spec.placement.pool", place.pool or "?", problem

@@ -147,6 +147,20 @@ MISTAKES = {
             "remove it from overrides"
         ),
     ),
+    "another stage for DeepSpeed": (
+        "  deepspeed: {overrides: {zero_optimization: {stage: 1}}}\n",
+        (
+            "r.yaml:10: spec.deepspeed.overrides.zero_optimization.stage=1: zeroStage is 0; "
+            "set zeroStage, and leave the stage out of overrides"
+        ),
+    ),
+    "override of DeepSpeed that is no map": (
+        "  deepspeed: {overrides: {zero_optimization: true}}\n",
+        (
+            "r.yaml:10: spec.deepspeed.overrides.zero_optimization=True: not a map; "
+            "give its keys, such as reduce_bucket_size"
+        ),
+    ),
     "more processes than GPUs": (
         "  placement: {gpusPerNode: 2, processesPerNode: 4}\n",
         (

@@ -48,6 +48,28 @@ def test_plan_reads_the_charts_pools(build_run: Build, tmp_path: Path) -> None:
     assert places_of(run, file, 141)[Phase.PPO].memory_bytes == 141 * GIB
 
 
+def test_plan_refuses_the_memory_of_gpus_that_nobody_has(build_run: Build) -> None:
+    with pytest.raises(SpecError, match="--gpu-memory=24: no phase has GPUs; set how many"):
+        places_of(build_run(), memory=24)
+    with_one = build_run("spec.placement.gpusPerNode=1")
+    assert places_of(with_one, memory=24)[Phase.SFT].memory_bytes == 24 * GIB
+
+
+def test_plan_leads_from_an_unknown_pool_to_the_option(build_run: Build) -> None:
+    with pytest.raises(SpecError, match=r"use one of: a100-40gb, .* name that by --pools"):
+        places_of(build_run("spec.placement={pool: h100, gpusPerNode: 8}"))
+
+
+@pytest.mark.parametrize(("processes", "maximum"), [(4, 8), (2, None)])
+def test_plan_asks_for_no_more_gpus_where_processes_are_given(
+    build_run: Build, processes: int, maximum: int | None
+) -> None:
+    run = build_run(
+        f"spec.placement={{pool: a100-80gb, gpusPerNode: 4, processesPerNode: {processes}}}"
+    )
+    assert places_of(run)[Phase.PPO].maximum_processes == maximum
+
+
 def test_plan_on_this_machine_counts_its_memory_per_process(
     build_run: Build,
 ) -> None:

@@ -25,6 +25,12 @@ def llama() -> Callable[[str], Architecture]:
     return sizes
 
 
+@pytest.fixture(scope="session")
+def llama_sizes() -> Callable[[dict[str, Any]], Architecture]:
+    """Return the sizes of any Llama's configuration."""
+    return llama_of
+
+
 def llama_of(config: dict[str, Any]) -> Architecture:
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     inner, vocabulary = config["intermediate_size"], config["vocab_size"]

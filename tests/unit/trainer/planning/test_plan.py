@@ -10,6 +10,8 @@ from rlhf_trainer.contract import Phase, Place
 from rlhf_trainer.planning.architecture import Architecture
 from rlhf_trainer.planning.networks import Models, networks_of
 from rlhf_trainer.planning.plan import MemoryPlan, Verdict, make_plan
+from rlhf_trainer.planning.shapes import Lengths, decoding_of
+from rlhf_trainer.planning.sharding import Sharding
 
 GIB = 2**30
 
@@ -46,6 +48,34 @@ def test_7b_on_8_gpus_fits_with_small_micro_batches(
         Phase.EVALUATION: (Verdict.FITS, 51.1),
     }
     assert by_phase(narrow)[Phase.PPO] == (Verdict.FITS, 69.4)
+
+
+def test_an_update_that_an_h200_made_is_within_a_tenth_of_its_plan(
+    llama_sizes: Callable[[dict[str, int]], Architecture],
+    configured: Configured,
+    placed: Placed,
+) -> None:
+    of = llama_sizes(
+        {
+            "vocab_size": 32_000,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+        }
+    )
+    config = configured(
+        model={"gradientCheckpointing": False},
+        sft={"batchSize": 64, "tokensPerMicroBatch": 8192},
+        deepspeed={"zeroStage": 2},
+    )
+    places, lengths = placed(gib=140, gpus=1), Lengths(1024, 1024, 1024)
+    sft = make_plan(config, alike(of), places, lengths).phases[0]
+    # docs/gpu.md: 64 rows of 1,024 tokens took 30.6 GiB at the most, of torch's allocator alone.
+    tensors = sft.peak.held.total - sft.peak.held.runtime
+    assert sft.peak.name == "backward pass of the policy"
+    assert tensors / GIB == pytest.approx(30.6, rel=0.1)
 
 
 def test_70b_on_64_gpus_cannot_fit_for_whole_copies_of_weights(
@@ -120,16 +150,19 @@ def test_offloading_moves_states_to_the_host(
     moved = make_plan(offloaded, models, placed())
     for before, after in zip(kept.phases[:3], moved.phases[:3], strict=True):
         assert before.host_bytes == after.peak.held.optimizer == 0
-        assert after.host_bytes == before.peak.held.optimizer > 0
+        # Of 12 bytes moments and copies; beside them gradients in both formats.
+        expected = before.peak.held.optimizer * (12 + 4 + 2) / 12
+        assert after.host_bytes == pytest.approx(expected)
 
 
-def test_overrides_take_the_place_of_what_we_tell_deepspeed(
+def test_overrides_are_laid_over_what_we_tell_deepspeed(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
     models = alike(llama("llama-2-7b"))
-    zero = {"stage": 2, "reduce_bucket_size": 1000, "offload_optimizer": {"device": "cpu"}}
-    overridden = configured(deepspeed={"overrides": {"zero_optimization": zero}})
-    plain = configured(deepspeed={"zeroStage": 2, "offloadOptimizer": True})
+    zero = {"reduce_bucket_size": 1000}
+    deepspeed = {"zeroStage": 2, "offloadOptimizer": True}
+    overridden = configured(deepspeed=deepspeed | {"overrides": {"zero_optimization": zero}})
+    plain = configured(deepspeed=deepspeed)
     ours, theirs = (make_plan(config, models, placed()) for config in (plain, overridden))
     assert [phase.zero_stage for phase in theirs.phases] == [2] * 4
     for before, after in zip(ours.phases[:3], theirs.phases[:3], strict=True):
@@ -186,6 +219,41 @@ def test_memory_that_is_not_known_refuses_nothing(
     assert {phase.verdict for phase in plan.phases} == {Verdict.UNKNOWN}
 
 
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        (0.89, Verdict.FITS),
+        (0.91, Verdict.TIGHT),
+        (0.99, Verdict.TIGHT),
+        (1.01, Verdict.CANNOT_FIT),
+    ],
+)
+def test_what_lies_within_a_tenth_of_the_memory_is_tight(
+    llama: Sizes, configured: Configured, placed: Placed, share: float, verdict: Verdict
+) -> None:
+    models = alike(llama("llama-2-7b"))
+    (sft, *_) = make_plan(configured(), models, placed()).phases
+    needed = sft.peak.held.total / GIB
+    (sft, *_) = make_plan(configured(), models, placed(gib=needed / share)).phases
+    assert sft.verdict is verdict
+
+
+def test_small_parameters_stay_whole_on_every_rank(llama: Sizes, configured: Configured) -> None:
+    of = llama("llama-2-7b")
+    config = configured().deepspeed
+    sharding = Sharding.of(config, ranks=8, width=2, is_gpu=True)
+    norms = (2 * 32 + 1) * 4096
+    small = of.small_parameters(sharding.persistent)
+    assert small == norms
+    assert sharding.weights(of.parameters, small) == 2 * (6_738_415_616 / 8 + norms)
+
+
+def test_a_long_row_is_decoded_alone(configured: Configured) -> None:
+    config = configured(ppo={"tokensPerMicroBatch": 512, "maximumResponseTokens": 8192})
+    batch = decoding_of(Phase.PPO, config, Lengths.allowed(config), 8)
+    assert (batch.rows, batch.length) == (1, batch.prompt + 8192)
+
+
 def test_memory_of_a_machine_refuses_nothing(
     llama: Sizes, configured: Configured, placed: Placed
 ) -> None:
@@ -194,7 +262,7 @@ def test_memory_of_a_machine_refuses_nothing(
     }
     plan = make_plan(configured(), alike(llama("llama-2-70b")), places)
     assert plan.refused is None
-    assert {phase.verdict for phase in plan.phases} == {Verdict.TIGHT}
+    assert {phase.verdict for phase in plan.phases} == {Verdict.BEYOND}
 
 
 def test_skipped_phases_are_not_planned(

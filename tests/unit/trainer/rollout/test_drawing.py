@@ -68,3 +68,13 @@ def test_the_models_logits_stay_as_they_are() -> None:
     before = logits.clone()
     draw(logits, torch.tensor([0.1, 0.9], dtype=torch.float64), temperature=1.0)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5])
+def test_a_block_without_probability_is_passed_over(uniform: float) -> None:
+    logits = torch.zeros(1, 4 * BLOCK_TOKENS)
+    logits[:, :BLOCK_TOKENS] = logits[:, 2 * BLOCK_TOKENS : 3 * BLOCK_TOKENS] = -torch.inf
+    drawn = draw(logits, torch.tensor([uniform], dtype=torch.float64), temperature=1.0)
+    expected = BLOCK_TOKENS if uniform == 0 else 3 * BLOCK_TOKENS
+    assert drawn.token_B.tolist() == [expected]
+    assert drawn.logp_B.tolist() == pytest.approx([-math.log(2 * BLOCK_TOKENS)], abs=1e-5)
