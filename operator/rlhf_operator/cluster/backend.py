@@ -119,7 +119,7 @@ class ClusterBackend:
         self._troubles.clear(run.key)
 
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
-        key, now, pools = run.key, self._clock(), self._pools()
+        key, now = run.key, self._clock()
         executions: dict[AttemptKey, Execution] = {}
         trouble, recheck_at, edited = self._troubles.noted(key), None, None
         if run.status.live is not None:
@@ -134,10 +134,11 @@ class ClusterBackend:
             found, recheck_at = await self._troubles.of(key, sight, now)
             trouble, edited = found or trouble, edit(sight.job) if sight.job else None
         jobs = self._jobs(raw)
+        refused, warning = self._judged(run)
         return Observed(
             executions,
-            refused=placement_refusal(run.spec, pools),
-            warning=host_network_warning(run.spec, pools),
+            refused=refused,
+            warning=warning,
             suspended=run.spec.run_policy.suspend,
             deleting=is_deleting(raw),
             held=is_held(raw),
@@ -148,6 +149,14 @@ class ClusterBackend:
             edited=edited,
             recheck_at=recheck_at,
         )
+
+    def _judged(self, run: RLHFRun) -> tuple[SpecError | None, str | None]:
+        """Return why the run cannot be placed, and what is to be known about its place."""
+        if run.status.outcome is not None:
+            # It will not be placed again; thousands of these are looked at when a process starts.
+            return None, None
+        pools = self._pools()
+        return placement_refusal(run.spec, pools), host_network_warning(run.spec, pools)
 
     def _sight(self, run: RLHFRun, raw: Json, attempt: AttemptKey, now: datetime) -> AttemptSight:
         key, live = run.key, run.status.live

@@ -34,7 +34,7 @@ class Watchdog:
         self,
         reader: Reader,
         readings: Readings,
-        targets: Callable[[], Iterable[Target]],
+        targets: Callable[[Callable[[RunKey, AttemptKey], bool]], Iterable[Target]],
         *,
         on_reading: Callable[[Target, bool], None],
     ) -> None:
@@ -55,13 +55,16 @@ class Watchdog:
 
     def _whose_turn(self) -> list[Target]:
         now = asyncio.get_running_loop().time()
-        targets = {(target.run, target.attempt): target for target in self._targets()}
-        self._due = {place: due for place, due in self._due.items() if place in targets}
-        return [
-            target
-            for place, target in targets.items()
-            if place not in self._busy and now >= self._due.get(place, now)
-        ]
+        live = set()
+
+        def is_due(run: RunKey, attempt: AttemptKey) -> bool:
+            place = (run, attempt)
+            live.add(place)
+            return place not in self._busy and now >= self._due.get(place, now)
+
+        found = list(self._targets(is_due))
+        self._due = {place: due for place, due in self._due.items() if place in live}
+        return found
 
     async def _look(self, target: Target) -> None:
         place = (target.run, target.attempt)
