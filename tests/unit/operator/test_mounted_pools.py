@@ -43,6 +43,7 @@ def test_what_cannot_be_read_leaves_the_pools_as_they_were(folder: Path) -> None
 def test_pool_that_is_gone_is_no_pool_any_more(folder: Path) -> None:
     pools = MountedPools(folder)
     (folder / "large").write_text("maximumNodes: 9", encoding="utf-8")
+    (folder / ".hidden").write_text("maximumNodes: 9", encoding="utf-8")
     assert set(pools()) == {"small", "large"}
     (folder / "large").unlink()
     assert set(pools()) == {"small"}
