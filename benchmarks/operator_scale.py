@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import many_runs.plant
 from many_runs.load import (
@@ -29,7 +29,7 @@ from many_runs.load import (
     left_by,
     until,
 )
-from many_runs.plant import Plant, Startup
+from many_runs.plant import Plant
 from many_runs.report import STEADY, Report, Window, result
 from many_runs.seeding import copy_run
 from many_runs.timing import Spread, Story
@@ -174,7 +174,7 @@ class Measurement:
         used = meter.read()
         # The second list comes after the watches have begun; then memory has settled.
         await asyncio.sleep(SETTLING_SECONDS)
-        start = Startup(start.ready, start.caught_up, self._plant.operator_memory())
+        start = replace(start, memory=self._plant.operator_memory())
         self.report.starts.append((what, finished, start))
         self._plant.say(f"start with {what}: {start}, CPU {used}")
 
