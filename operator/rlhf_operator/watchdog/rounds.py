@@ -1,6 +1,7 @@
 """Rounds: every live attempt is read once per its interval, many at a time, none for long."""
 
 import asyncio
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -77,5 +78,14 @@ class Watchdog:
             self._readings.take(target.run, target.attempt, reading, now)
             self._on_reading(target, reading is not None)
         finally:
-            self._due[place] = began + target.interval_seconds
+            share = 1.0 if place in self._due else _share(target.run)
+            self._due[place] = began + share * target.interval_seconds
             self._busy.discard(place)
+
+
+def _share(run: RunKey) -> float:
+    """Return which part of an interval lies between a run's first two readings: 0 to 1.
+
+    Runs that began together are not to be read, and written about, together for ever.
+    """
+    return zlib.crc32("/".join(run).encode()) / 2**32
