@@ -58,6 +58,8 @@ class Plan:
     rate: float
     breaches: int
     training_operator: bool
+    part: str
+    """Name of a part, where there is no time for all at once; else empty."""
 
 
 def message() -> str:
@@ -265,7 +267,7 @@ class Measurement:
         async def reached() -> bool:
             return len(await ppo_pods(client)) >= count
 
-        await until(reached, f"{count} runs in PPO", seconds=400, every_seconds=2)
+        await until(reached, f"{count} runs in PPO", seconds=600, every_seconds=2)
 
 
 def parse(argv: Sequence[str] | None) -> Plan:
@@ -282,6 +284,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument(
         "--no-training-operator", action="store_true", help="leave its settings out"
     )
+    parser.add_argument("--part", default="", help="name under which a part of it is left")
     read = parser.parse_args(argv)
     return Plan(
         live=tuple(read.live),
@@ -291,6 +294,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
         rate=read.rate,
         breaches=read.breaches,
         training_operator=not read.no_training_operator,
+        part=read.part,
     )
 
 
@@ -309,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     report = measure(plan)
     command = " ".join(["python benchmarks/operator_scale.py", *(argv or sys.argv[1:])])
-    print(f"written: {record(result(report, before, command))}")
+    print(f"written: {record(result(report, before, command, plan.part))}")
     return 0
 
 

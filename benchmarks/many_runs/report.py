@@ -100,12 +100,12 @@ class Report:
     training_operator: dict[str, tuple[Spread | None, Spread | None]] = field(default_factory=dict)
 
 
-def result(report: Report, load_before: float, command: str) -> Result:
+def result(report: Report, load_before: float, command: str, part: str = "") -> Result:
     """Return the result as all benchmarks leave theirs."""
     return Result(
-        name="operator-scale",
+        name=f"operator-scale-{part}" if part else "operator-scale",
         section=Section.OPERATOR,
-        title="The operator with many runs",
+        title="The operator with many runs" + (f" ({part})" if part else ""),
         measured=(
             "A real API server with etcd, scheduler, controller manager and training operator; "
             "pods are played by KWOK, and one server answers for the metrics of all of them. "
@@ -117,7 +117,7 @@ def result(report: Report, load_before: float, command: str) -> Result:
         ),
         command=command,
         tables=tuple(_tables(report)),
-        levers=LEVERS,
+        levers=() if part else LEVERS,
         conditions=conditions(
             load_before, packages=("kopf", "kubernetes", "aiohttp", "pydantic"), settings={}
         ),
