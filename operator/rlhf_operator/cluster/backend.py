@@ -47,6 +47,9 @@ from rlhf_operator.errors import ClusterError, SpecError
 
 logger = logging.getLogger(__name__)
 
+BUSY_WRITES = 4
+"""So many statuses on their way are enough: what brings progress alone would hold up the rest."""
+
 
 class Readings(Protocol):
     """What has been read of an attempt's metrics from outside."""
@@ -77,6 +80,7 @@ class ClusterBackend:
         self._troubles = Troubles(api)
         self._looked_at: dict[RunKey, Json] = {}
         self._deleted: dict[RunKey, set[str]] = {}
+        self._writing = 0
 
     async def observe(self, key: RunKey) -> tuple[RLHFRun, Observed] | None:
         """Return the run as stored and what is seen of it; None if there is nothing to do."""
@@ -148,6 +152,7 @@ class ClusterBackend:
             trouble=trouble,
             edited=edited,
             recheck_at=recheck_at,
+            busy=self._writing >= BUSY_WRITES,
         )
 
     def _judged(self, run: RLHFRun) -> tuple[SpecError | None, str | None]:
@@ -245,7 +250,11 @@ class ClusterBackend:
             "metadata": metadata,
             "status": status,
         }
-        stored = await self._api.replace_status(RUNS, manifest)
+        self._writing += 1
+        try:
+            stored = await self._api.replace_status(RUNS, manifest)
+        finally:
+            self._writing -= 1
         self._keep(stored)
 
     def _keep(self, stored: Json) -> None:

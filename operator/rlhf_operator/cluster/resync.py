@@ -10,7 +10,7 @@ from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS, Json, Kind
 PAGE = 100
 """Objects in one answer: as dictionaries they take megabytes, and everything waits for them."""
 
-METADATA_PAGE = 500
+METADATA_PAGE = 300
 """The same, where only their metadata is told."""
 
 FEW = 20
@@ -49,7 +49,7 @@ async def _take(
     only: RunKey | None = None,
 ) -> set[RunKey]:
     """Take in a list; return the runs for which something was new."""
-    # Most of what is known has ended and changes no more: its version tells that, in a tenth of
+    # Most of what is known has ended and changes no more: its version tells that, in a third of
     # the bytes.
     whole = only is not None or store.is_empty()
     listed: set[Place] = set()
