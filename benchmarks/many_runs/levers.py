@@ -116,9 +116,8 @@ LEVERS: tuple[Lever, ...] = (
         "List metadata alone once everything is known, and then what has changed by name",
         kept=True,
         numbers=(
-            "10,000 finished runs have 124 MB as the API server sends them, of which the second "
-            "list after a start and every one later has a tenth; it delayed the first 100 runs "
-            "after a start from 4 to 10 s"
+            "4.5 kB in place of 12.5 kB for a run (most of it says who set which field): 45 MB "
+            "in place of 125 MB for 10,000, in the second list after a start and every 300 s"
         ),
     ),
     Lever(
@@ -127,6 +126,16 @@ LEVERS: tuple[Lever, ...] = (
         numbers=(
             "passes over finished runs wait for nothing: 10,000 of them in a row kept probes, "
             "watches and the Lease's renewal from their turn until the last one was done"
+        ),
+    ),
+    Lever(
+        "Leave progress for the next reading while four other statuses are on their way, for two "
+        "minutes at most",
+        kept=True,
+        numbers=(
+            "with 1,000 live runs, where the API server got one of two cores and took 22 status "
+            "writes a second, 33 were wanted for progress: all 16 passes at a time waited for "
+            "them, 0.7 s each, and a new run 45 s for its turn"
         ),
     ),
     Lever(

@@ -240,10 +240,12 @@ def _starts(report: Report) -> Table:
 
 
 def _calls(report: Report) -> Table:
-    steady = [window for window in report.windows if window.what == STEADY]
-    last = (steady or report.windows)[-1]
-    rows: list[tuple[Cell, ...]] = list(last.per_run.items())
-    rows.append(("all", round(sum(last.per_run.values()), 2)))
+    steady = [window.per_run for window in report.windows if window.what == STEADY]
+    # Where runs do not come through within the window there is nothing to count.
+    counted = next((one for one in reversed(steady) if one), {})
+    rows: list[tuple[Cell, ...]] = list(counted.items())
+    if rows:
+        rows.append(("all", round(sum(counted.values()), 2)))
     return Table(
         "The operator's requests for a run from its arrival to its PPO, four jobs",
         ("request", "times"),
