@@ -135,7 +135,10 @@ LEVERS: tuple[Lever, ...] = (
         numbers=(
             "with 1,000 live runs, where the API server got one of two cores and took 22 status "
             "writes a second, 33 were wanted for progress: all 16 passes at a time waited for "
-            "them, 0.7 s each, and a new run 45 s for its turn"
+            "them, 0.7 s each, and a new run 45 s for its turn. With 300 live runs, after this "
+            "and the spread of readings: run applied → job p99 0.79 s in place of 1.65, pod ended "
+            "→ next job 0.73 in place of 1.53, p50 0.19 and 0.10 in place of 0.45 and 0.15 (the "
+            "load of others was 0.06 cores, and 0.42 before)"
         ),
     ),
     Lever(
