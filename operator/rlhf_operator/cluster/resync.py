@@ -105,7 +105,9 @@ async def _pages(
     while True:
         limits = {"limit": str(size), **({"continue": more} if more else {})}
         page = await api.list(kind, scope, {**query, **limits}, whole=whole)
-        yield [one | named for one in page["items"]], int(page["metadata"]["resourceVersion"])
+        # An empty list of metadata has null for its items.
+        items = [one | named for one in page["items"] or ()]
+        yield items, int(page["metadata"]["resourceVersion"])
         more = page["metadata"].get("continue", "")
         if not more:
             return

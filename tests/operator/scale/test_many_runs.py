@@ -108,7 +108,9 @@ async def _listed(
         api, cache = Api(client), Cache()
 
         async def listed() -> set[str]:
-            return {key.name for key in await listing.resync(api, cache, (NAMESPACE,))}
+            # Nothing is in the other namespace.
+            scopes = (NAMESPACE, "default")
+            return {key.name for key in await listing.resync(api, cache, scopes)}
 
         found = [await listed(), await listed()]
         for names in (("page-1", "page-2"), ("page-3", "page-4", "page-5")):
