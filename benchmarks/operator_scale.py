@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import many_runs.plant
 from many_runs.load import (
@@ -29,7 +29,7 @@ from many_runs.load import (
     left_by,
     until,
 )
-from many_runs.plant import Plant, Startup
+from many_runs.plant import Plant
 from many_runs.report import STEADY, Report, Window, result
 from many_runs.seeding import copy_run
 from many_runs.timing import Spread, Story
@@ -58,6 +58,8 @@ class Plan:
     rate: float
     breaches: int
     training_operator: bool
+    part: str
+    """Name of a part, where there is no time for all at once; else empty."""
 
 
 def message() -> str:
@@ -174,7 +176,7 @@ class Measurement:
         used = meter.read()
         # The second list comes after the watches have begun; then memory has settled.
         await asyncio.sleep(SETTLING_SECONDS)
-        start = Startup(start.ready, start.caught_up, self._plant.operator_memory())
+        start = replace(start, memory=self._plant.operator_memory())
         self.report.starts.append((what, finished, start))
         self._plant.say(f"start with {what}: {start}, CPU {used}")
 
@@ -265,7 +267,7 @@ class Measurement:
         async def reached() -> bool:
             return len(await ppo_pods(client)) >= count
 
-        await until(reached, f"{count} runs in PPO", seconds=400, every_seconds=2)
+        await until(reached, f"{count} runs in PPO", seconds=600, every_seconds=2)
 
 
 def parse(argv: Sequence[str] | None) -> Plan:
@@ -282,6 +284,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument(
         "--no-training-operator", action="store_true", help="leave its settings out"
     )
+    parser.add_argument("--part", default="", help="name under which a part of it is left")
     read = parser.parse_args(argv)
     return Plan(
         live=tuple(read.live),
@@ -291,6 +294,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
         rate=read.rate,
         breaches=read.breaches,
         training_operator=not read.no_training_operator,
+        part=read.part,
     )
 
 
@@ -309,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     report = measure(plan)
     command = " ".join(["python benchmarks/operator_scale.py", *(argv or sys.argv[1:])])
-    print(f"written: {record(result(report, before, command))}")
+    print(f"written: {record(result(report, before, command, plan.part))}")
     return 0
 
 

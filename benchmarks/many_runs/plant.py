@@ -27,7 +27,7 @@ from rlhf_harness.options import ClusterOptions
 from rlhf_harness.waiting import until
 
 from many_runs import load
-from many_runs.processes import Memory, Meter, memory
+from many_runs.processes import Memory, Meter, cpu_seconds, memory
 
 COMPONENTS = (
     "etcd",
@@ -110,6 +110,8 @@ class Startup:
     """Its queue is empty: every run has been looked at."""
     memory: Memory
     """Afterwards, and at most until then."""
+    cpu: float
+    """CPU seconds until then."""
 
 
 @dataclass
@@ -166,7 +168,8 @@ class Plant:
             return quiet and counted >= runs
 
         until(caught_up, "every run to be looked at", timeout_seconds=240, every_seconds=1)
-        return Startup(ready, time.monotonic() - began, self.operator_memory())
+        caught = time.monotonic() - began
+        return Startup(ready, caught, self.operator_memory(), cpu_seconds(self.pids()["operator"]))
 
     def counters(self) -> Mapping[str, float]:
         """Return the operator's own counters, by name; buckets of passes as `pass<BOUND`."""

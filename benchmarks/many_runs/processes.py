@@ -10,6 +10,12 @@ _USER, _SYSTEM = 11, 12
 """Fields of /proc/<pid>/stat behind the command's closing parenthesis, counted from the state."""
 
 
+OTHERS = "others here"
+"""Processes that the measurement has not started."""
+
+_MACHINE = "machine"
+
+
 @dataclass(frozen=True)
 class Memory:
     """Of one process, in MB."""
@@ -35,15 +41,27 @@ def _megabytes(text: str) -> float:
     return round(int(text.split(maxsplit=1)[0]) * 1024 / 1e6, 1)
 
 
+def machine_seconds() -> float:
+    """Return the CPU time that all processes of the machine have used, on all cores."""
+    line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
+    user, nice, system, _idle, _waiting, *interrupts = (int(one) for one in line.split()[1:8])
+    return (user + nice + system + sum(interrupts)) / _TICKS
+
+
 class Meter:
     """CPU seconds of several processes since a moment."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
-        self._began = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        self._began = self._all()
 
     def read(self) -> dict[str, float]:
-        """Return what each has used since."""
-        return {
-            name: round(cpu_seconds(pid) - self._began[name], 2) for name, pid in self._pids.items()
-        }
+        """Return what each has used since, and what all others on the machine have."""
+        now = self._all()
+        used = {name: round(seconds - self._began[name], 2) for name, seconds in now.items()}
+        machine = used.pop(_MACHINE)
+        return {**used, OTHERS: round(max(machine - sum(used.values()), 0.0), 2)}
+
+    def _all(self) -> dict[str, float]:
+        found = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        return {**found, _MACHINE: machine_seconds()}

@@ -1,15 +1,18 @@
 """What was measured of the operator at scale, and the tables that are made of it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from many_runs.levers import LEVERS
 from many_runs.plant import Startup
-from many_runs.processes import Memory
+from many_runs.processes import OTHERS, Memory
 from many_runs.timing import Spread, Story
 from recording import Cell, Result, Section, Table, conditions
 
 STEADY = "steady"
+
+ARRIVED = "run applied → job created"
 
 _BREACHES = (
     "Breaches: a trainer takes a step every 5 s and is read every 15 s; it has the time of two "
@@ -47,7 +50,7 @@ class Window:
     ) -> "Window":
         """Return what the audit log tells of it."""
         found = {
-            "run applied → job created": Spread.of(story.apply_to_job()),
+            ARRIVED: Spread.of(story.apply_to_job()),
             "pod ended → next phase's job created": Spread.of(story.phase_to_phase()),
             "job created → pod created (training operator)": Spread.of(story.job_to_pod()),
             "breach served → in the status": Spread.of(story.breach_seen(told)),
@@ -97,12 +100,12 @@ class Report:
     training_operator: dict[str, tuple[Spread | None, Spread | None]] = field(default_factory=dict)
 
 
-def result(report: Report, load_before: float, command: str) -> Result:
+def result(report: Report, load_before: float, command: str, part: str = "") -> Result:
     """Return the result as all benchmarks leave theirs."""
     return Result(
-        name="operator-scale",
+        name=f"operator-scale-{part}" if part else "operator-scale",
         section=Section.OPERATOR,
-        title="The operator with many runs",
+        title="The operator with many runs" + (f" ({part})" if part else ""),
         measured=(
             "A real API server with etcd, scheduler, controller manager and training operator; "
             "pods are played by KWOK, and one server answers for the metrics of all of them. "
@@ -114,7 +117,7 @@ def result(report: Report, load_before: float, command: str) -> Result:
         ),
         command=command,
         tables=tuple(_tables(report)),
-        levers=LEVERS,
+        levers=() if part else LEVERS,
         conditions=conditions(
             load_before, packages=("kopf", "kubernetes", "aiohttp", "pydantic"), settings={}
         ),
@@ -122,7 +125,13 @@ def result(report: Report, load_before: float, command: str) -> Result:
 
 
 def _tables(report: Report) -> list[Table]:
-    found = [_latencies(report), _work(report), _processors(report), _starts(report)]
+    found = [
+        _latencies(report),
+        _work(report),
+        _processors(report),
+        _cost(report),
+        _starts(report),
+    ]
     if report.windows:
         found.append(_calls(report))
     if report.training_operator:
@@ -168,17 +177,45 @@ def _work(report: Report) -> Table:
 def _processors(report: Report) -> Table:
     names = list(report.windows[0].cpu) if report.windows else []
     rows: list[tuple[Cell, ...]] = [
-        (window.title, window.seconds, *(round(window.cpu.get(name, 0.0), 1) for name in names))
+        (
+            window.title,
+            window.seconds,
+            *(round(window.cpu.get(name, 0.0), 1) for name in names),
+            round(sum(window.cpu.values()) / window.seconds, 2),
+        )
         for window in report.windows
     ]
-    return Table("CPU seconds by process", ("load", "seconds", *names), tuple(rows))
+    columns = ("load", "seconds", *names, f"cores busy, of {os.cpu_count()}")
+    note = f"`{OTHERS}`: whatever else ran on the machine; where all cores are busy, runs wait."
+    return Table("CPU seconds by process", columns, tuple(rows), (note,))
+
+
+def _cost(report: Report) -> Table:
+    """What one run costs until its PPO, where many come at once: little else is done then."""
+    bursts = [window for window in report.windows if window.what != STEADY]
+    names = [name for name in (bursts[0].cpu if bursts else ()) if name != OTHERS]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            window.title,
+            came.count,
+            *(round(1000 * window.cpu.get(name, 0.0) / came.count) for name in names),
+        )
+        for window in bursts
+        if (came := window.spreads.get(ARRIVED))
+    ]
+    return Table(
+        "CPU milliseconds for each run of a burst, from its arrival to its PPO, two jobs",
+        ("load", "runs that came", *names),
+        tuple(rows),
+        ("What those cost that are there already is in it, too.",),
+    )
 
 
 def _starts(report: Report) -> Table:
     base = report.empty_kopf
     rows: list[tuple[Cell, ...]] = []
     if base is not None:
-        rows.append(("empty Kopf operator", None, None, base.resident, base.peak, None))
+        rows.append(("empty Kopf operator", None, None, None, base.resident, base.peak, None))
     for what, runs, start in report.starts:
         over = 1000 * (start.memory.resident - base.resident) / runs if base and runs else None
         rows.append(
@@ -186,13 +223,14 @@ def _starts(report: Report) -> Table:
                 f"operator with {what}",
                 round(start.ready, 1),
                 round(start.caught_up, 1),
+                round(start.cpu, 1),
                 start.memory.resident,
                 start.memory.peak,
                 None if over is None else round(over, 1),
             )
         )
     columns = (
-        *("process", "ready after, s", "all runs looked at after, s"),
+        *("process", "ready after, s", "all runs looked at after, s", "CPU s until then"),
         *("memory, MB", "peak, MB", "kB per finished run over the empty operator"),
     )
     sizes = ", ".join(f"{kind} {size}" for kind, size in report.sizes.items())
@@ -202,10 +240,12 @@ def _starts(report: Report) -> Table:
 
 
 def _calls(report: Report) -> Table:
-    steady = [window for window in report.windows if window.what == STEADY]
-    last = (steady or report.windows)[-1]
-    rows: list[tuple[Cell, ...]] = list(last.per_run.items())
-    rows.append(("all", round(sum(last.per_run.values()), 2)))
+    steady = [window.per_run for window in report.windows if window.what == STEADY]
+    # Where runs do not come through within the window there is nothing to count.
+    counted = next((one for one in reversed(steady) if one), {})
+    rows: list[tuple[Cell, ...]] = list(counted.items())
+    if rows:
+        rows.append(("all", round(sum(counted.values()), 2)))
     return Table(
         "The operator's requests for a run from its arrival to its PPO, four jobs",
         ("request", "times"),

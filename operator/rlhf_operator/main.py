@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from kubernetes.aio import config as credentials
 from kubernetes.aio.client import ApiClient
@@ -73,7 +74,7 @@ class Operator:
         self._passes = Passes(backend, now, self.metrics)
         self._queue = WorkQueue(self._passes.look, now)
         self._watchdog = Watchdog(
-            reader, readings, lambda: targets(self._cache), on_reading=self._has_read
+            reader, readings, partial(targets, self._cache), on_reading=self._has_read
         )
         self._ready, self._stop = asyncio.Event(), stop
         self._watching = asyncio.Event()

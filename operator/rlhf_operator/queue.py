@@ -72,6 +72,8 @@ class WorkQueue:
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)
+            # Most passes wait for nothing: thousands of them must not keep all else from its turn.
+            await asyncio.sleep(0)
 
     async def _try(self, key: RunKey) -> float | None:
         """Look at a run; return after how many seconds it wants to be looked at again."""

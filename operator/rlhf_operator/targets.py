@@ -1,6 +1,6 @@
 """Which attempts can be read from outside: the live ones whose master answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from rlhf_operator.api import AttemptKey, RunKey
@@ -15,19 +15,23 @@ from rlhf_trainer.contract import Phase
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Whether a pod has an address does not depend on the time."""
 
+_PHASES = frozenset(Phase)
+
 _DEFAULT_INTERVAL = Monitoring().scrape_interval_seconds
 
 
-def targets(cache: Cache) -> Iterator[Target]:
-    """Yield every live attempt with an address.
+def targets(cache: Cache, is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
+    """Yield every live attempt with an address whose turn it is.
 
-    Runs are not made into models for it: this happens twice a second.
+    Runs are not made into models for it, nor pods looked for in vain: this happens twice a second.
     """
     for key, raw in cache.runs.unsettled():
         live = _live(raw)
         if live is None:
             continue
         attempt, running = live
+        if not is_due(key, attempt):
+            continue
         address = _address(cache, key, attempt)
         monitoring = raw["spec"].get("monitoring") or {}
         if address is not None:
@@ -43,7 +47,7 @@ def targets(cache: Cache) -> Iterator[Target]:
 def _live(raw: Json) -> tuple[AttemptKey, Json] | None:
     for phase in (raw.get("status") or {}).get("phases") or ():
         running = phase.get("running")
-        if running and phase["phase"] in set(Phase):
+        if running and phase["phase"] in _PHASES:
             key = AttemptKey(phase["iteration"], Phase(phase["phase"]), running["number"])
             return key, running
     return None

@@ -16,6 +16,11 @@ from rlhf_operator.errors import ClusterError
 TIMEOUT_SECONDS = 20.0
 """How long one request may take; the pass that waits for it is tried again."""
 
+JSON = "application/json"
+
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Asks for a list that leaves out what the objects are like."""
+
 MERGE_PATCH = "application/merge-patch+json"
 
 CONFLICT, GONE = 409, 404
@@ -34,9 +39,12 @@ class Api:
         self._client = client
         self._may_write = may_write
 
-    async def list(self, kind: Kind, namespace: str | None, query: Mapping[str, str]) -> Json:
-        """Return the list of objects of one kind, in a namespace or in the cluster."""
-        return await self._request("GET", kind.path(namespace), query=query)
+    async def list(
+        self, kind: Kind, namespace: str | None, query: Mapping[str, str], *, whole: bool = True
+    ) -> Json:
+        """Return the list of objects of one kind, whole or their metadata alone."""
+        accept = JSON if whole else METADATA
+        return await self._request("GET", kind.path(namespace), query=query, accept=accept)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """Return an object, or None if there is none."""
@@ -82,9 +90,7 @@ class Api:
             if error.status != GONE:
                 raise
 
-    async def _write(
-        self, method: str, path: str, body: Json, content_type: str = "application/json"
-    ) -> Json:
+    async def _write(self, method: str, path: str, body: Json, content_type: str = JSON) -> Json:
         if not self._may_write():
             raise ClusterError(f"{method} {path}: this process does not lead any more")
         query = {} if method == "DELETE" else {"fieldManager": FIELD_MANAGER}
@@ -97,14 +103,15 @@ class Api:
         *,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> Json:
         try:
             request = await self._client.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
             )

@@ -47,6 +47,9 @@ from rlhf_operator.errors import ClusterError, SpecError
 
 logger = logging.getLogger(__name__)
 
+BUSY_WRITES = 4
+"""So many statuses on their way are enough: what brings progress alone would hold up the rest."""
+
 
 class Readings(Protocol):
     """What has been read of an attempt's metrics from outside."""
@@ -77,6 +80,7 @@ class ClusterBackend:
         self._troubles = Troubles(api)
         self._looked_at: dict[RunKey, Json] = {}
         self._deleted: dict[RunKey, set[str]] = {}
+        self._writing = 0
 
     async def observe(self, key: RunKey) -> tuple[RLHFRun, Observed] | None:
         """Return the run as stored and what is seen of it; None if there is nothing to do."""
@@ -119,7 +123,7 @@ class ClusterBackend:
         self._troubles.clear(run.key)
 
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
-        key, now, pools = run.key, self._clock(), self._pools()
+        key, now = run.key, self._clock()
         executions: dict[AttemptKey, Execution] = {}
         trouble, recheck_at, edited = self._troubles.noted(key), None, None
         if run.status.live is not None:
@@ -134,10 +138,11 @@ class ClusterBackend:
             found, recheck_at = await self._troubles.of(key, sight, now)
             trouble, edited = found or trouble, edit(sight.job) if sight.job else None
         jobs = self._jobs(raw)
+        refused, warning = self._judged(run)
         return Observed(
             executions,
-            refused=placement_refusal(run.spec, pools),
-            warning=host_network_warning(run.spec, pools),
+            refused=refused,
+            warning=warning,
             suspended=run.spec.run_policy.suspend,
             deleting=is_deleting(raw),
             held=is_held(raw),
@@ -147,7 +152,16 @@ class ClusterBackend:
             trouble=trouble,
             edited=edited,
             recheck_at=recheck_at,
+            busy=self._writing >= BUSY_WRITES,
         )
+
+    def _judged(self, run: RLHFRun) -> tuple[SpecError | None, str | None]:
+        """Return why the run cannot be placed, and what is to be known about its place."""
+        if run.status.outcome is not None:
+            # It will not be placed again; thousands of these are looked at when a process starts.
+            return None, None
+        pools = self._pools()
+        return placement_refusal(run.spec, pools), host_network_warning(run.spec, pools)
 
     def _sight(self, run: RLHFRun, raw: Json, attempt: AttemptKey, now: datetime) -> AttemptSight:
         key, live = run.key, run.status.live
@@ -236,7 +250,11 @@ class ClusterBackend:
             "metadata": metadata,
             "status": status,
         }
-        stored = await self._api.replace_status(RUNS, manifest)
+        self._writing += 1
+        try:
+            stored = await self._api.replace_status(RUNS, manifest)
+        finally:
+            self._writing -= 1
         self._keep(stored)
 
     def _keep(self, stored: Json) -> None:

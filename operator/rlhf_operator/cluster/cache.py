@@ -160,18 +160,24 @@ class Store:
             del self._by_run[key]
         return key
 
-    def take(self, objects: Iterable[Json]) -> tuple[set[RunKey], set[Place]]:
-        """Take in a page of a list; return the runs for which it holds news, and what it lists."""
-        changed, listed = set(), set()
+    def is_empty(self) -> bool:
+        """Return whether no object is known."""
+        return not self._by_run
+
+    def news(self, objects: Iterable[Json]) -> tuple[list[Json], set[Place]]:
+        """Look through a page of a list; return what is not known in its state, and all it lists.
+
+        Metadata is enough for that.
+        """
+        unknown, listed = [], set()
         for obj in objects:
             key = self._key(obj)
             if key is None:
                 continue
             listed.add((key, obj["metadata"]["name"]))
             if not self.knows(obj):
-                changed.add(key)
-                self.put(obj)
-        return changed, listed
+                unknown.append(obj)
+        return unknown, listed
 
     def drop_unlisted(
         self, listed: AbstractSet[Place], at: int, *, only: RunKey | None = None

@@ -10,6 +10,12 @@ from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS, Json, Kind
 PAGE = 100
 """Objects in one answer: as dictionaries they take megabytes, and everything waits for them."""
 
+METADATA_PAGE = 300
+"""The same, where only their metadata is told."""
+
+FEW = 20
+"""Objects that have changed and are asked for one by one; for more, all are listed again."""
+
 
 async def resync(api: Api, cache: Cache, scopes: Sequence[str | None]) -> set[RunKey]:
     """Bring the cache up to date; return the runs for which something was new."""
@@ -42,31 +48,66 @@ async def _take(
     *,
     only: RunKey | None = None,
 ) -> set[RunKey]:
-    """Take in a list, page by page; return the runs for which something was new."""
-    changed: set[RunKey] = set()
+    """Take in a list; return the runs for which something was new."""
+    # Most of what is known has ended and changes no more: its version tells that, in a third of
+    # the bytes.
+    whole = only is not None or store.is_empty()
     listed: set[Place] = set()
+    unknown: list[Json] = []
+    changed: set[RunKey] = set()
     versions = []
     for scope in scopes:
-        async for objects, version in _pages(api, kind, scope, query):
-            news, places = store.take(objects)
-            changed |= news
+        async for objects, version in _pages(api, kind, scope, query, whole=whole):
+            news, places = store.news(objects)
             listed |= places
             versions.append(version)
+            if whole:
+                changed |= {key for obj in news if (key := store.put(obj))}
+            else:
+                unknown += news
+    async for objects in _whole(api, kind, scopes, query, unknown):
+        changed |= {key for obj in store.news(objects)[0] if (key := store.put(obj))}
     # All of the lists are true as of the oldest of their versions.
     return changed | store.drop_unlisted(listed, min(versions), only=only)
 
 
+async def _whole(
+    api: Api,
+    kind: Kind,
+    scopes: Sequence[str | None],
+    query: Mapping[str, str],
+    metadata: Sequence[Json],
+) -> AsyncIterator[list[Json]]:
+    """Yield the objects of which a list has told the metadata, and perhaps others."""
+    if len(metadata) > FEW:
+        lists = [(scope, query) for scope in scopes]
+    else:
+        lists = [
+            (
+                one["metadata"]["namespace"],
+                {"fieldSelector": f"metadata.name={one['metadata']['name']}"},
+            )
+            for one in metadata
+        ]
+    for scope, chosen in lists:
+        async for objects, _ in _pages(api, kind, scope, chosen, whole=True):
+            yield objects
+
+
 async def _pages(
-    api: Api, kind: Kind, scope: str | None, query: Mapping[str, str]
+    api: Api, kind: Kind, scope: str | None, query: Mapping[str, str], *, whole: bool
 ) -> AsyncIterator[tuple[list[Json], int]]:
     """Yield a list page by page, each with the resource version as of which it is true."""
     # In a list, objects do not say what they are.
     named = {"apiVersion": kind.api_version, "kind": kind.kind}
     more = ""
+    size = PAGE if whole else METADATA_PAGE
     while True:
-        limits = {"limit": str(PAGE), **({"continue": more} if more else {})}
-        page = await api.list(kind, scope, {**query, **limits})
-        yield [named | one for one in page["items"]], int(page["metadata"]["resourceVersion"])
+        limits = {"limit": str(size), **({"continue": more} if more else {})}
+        page = await api.list(kind, scope, {**query, **limits}, whole=whole)
+        # An empty list of metadata has null for its items.
+        items = [one | named for one in page["items"] or ()]
+        yield items, int(page["metadata"]["resourceVersion"])
         more = page["metadata"].get("continue", "")
         if not more:
             return

@@ -122,6 +122,8 @@ class Observed:
     """Who else has changed what the live attempt's job asks for, and what to do about it."""
     recheck_at: datetime | None = None
     """When time alone changes what is seen."""
+    busy: bool = False
+    """Writes wait for each other: those that can wait should."""
 
     def execution(self, key: AttemptKey) -> Execution:
         """Return what is seen of one attempt."""

@@ -16,8 +16,13 @@ from rlhf_operator.decide.watch import is_watched, watched
 
 INTERVAL = timedelta(seconds=30)
 
+LONGEST = 4 * INTERVAL
+"""Where other writes wait, progress waits longer, but not for ever."""
 
-def recorded(live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: datetime) -> PhaseStatus:
+
+def recorded(
+    live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: datetime, *, busy: bool = False
+) -> PhaseStatus:
     """Return the phase with the progress of its live attempt, if it is time to take it in.
 
     A breach seen from outside does not wait for that.
@@ -28,7 +33,9 @@ def recorded(live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: dateti
         watch = watched(watch, progress.kl_nats, spec, now)
     urgent = watch is not None and watch.breach_time == now
     last = attempt.progress_time
-    if last is not None and now < last + INTERVAL and not urgent:
+    too_soon = last is not None and now < last + INTERVAL
+    waits = busy and now < (last or attempt.start_time) + LONGEST
+    if (too_soon or waits) and not urgent:
         return phase
     seen = taken(phase, progress)
     moved = progress.heartbeat is not None and progress.heartbeat != attempt.heartbeat

@@ -87,7 +87,7 @@ def _with_what_is_seen(
         case NotStarted():
             return status
         case Running() as running:
-            return status.with_phase(recorded(live, running, spec, now))
+            return status.with_phase(recorded(live, running, spec, now, busy=observed.busy))
         case Ended() as ended:
             return settled(status, live, ended, spec, now)
         case never:

@@ -1,6 +1,7 @@
 """Rounds: every live attempt is read once per its interval, many at a time, none for long."""
 
 import asyncio
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Watchdog:
         self,
         reader: Reader,
         readings: Readings,
-        targets: Callable[[], Iterable[Target]],
+        targets: Callable[[Callable[[RunKey, AttemptKey], bool]], Iterable[Target]],
         *,
         on_reading: Callable[[Target, bool], None],
     ) -> None:
@@ -55,13 +56,16 @@ class Watchdog:
 
     def _whose_turn(self) -> list[Target]:
         now = asyncio.get_running_loop().time()
-        targets = {(target.run, target.attempt): target for target in self._targets()}
-        self._due = {place: due for place, due in self._due.items() if place in targets}
-        return [
-            target
-            for place, target in targets.items()
-            if place not in self._busy and now >= self._due.get(place, now)
-        ]
+        live = set()
+
+        def is_due(run: RunKey, attempt: AttemptKey) -> bool:
+            place = (run, attempt)
+            live.add(place)
+            return place not in self._busy and now >= self._due.get(place, now)
+
+        found = list(self._targets(is_due))
+        self._due = {place: due for place, due in self._due.items() if place in live}
+        return found
 
     async def _look(self, target: Target) -> None:
         place = (target.run, target.attempt)
@@ -74,5 +78,14 @@ class Watchdog:
             self._readings.take(target.run, target.attempt, reading, now)
             self._on_reading(target, reading is not None)
         finally:
-            self._due[place] = began + target.interval_seconds
+            share = 1.0 if place in self._due else _share(target.run)
+            self._due[place] = began + share * target.interval_seconds
             self._busy.discard(place)
+
+
+def _share(run: RunKey) -> float:
+    """Return which part of an interval lies between a run's first two readings: 0 to 1.
+
+    Runs that began together are not to be read, and written about, together for ever.
+    """
+    return zlib.crc32("/".join(run).encode()) / 2**32

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from kubernetes.aio import config as credentials
 from kubernetes.aio.client import ApiClient
 from operating import OperatorProcess
 from rlhf_harness import Cluster
+from rlhf_harness.kubernetes import Kubernetes
 from runs import Run, manifest
 
 import operator_scale
 from many_runs.report import STEADY, Report, result
 from recording import read_results, record
+from rlhf_operator.api import RunKey
 from rlhf_operator.cluster import Api, Cache
 
 # The package has a function of this name.
@@ -68,34 +71,53 @@ def test_list_in_pages_finds_everything_and_what_is_gone(
 ) -> None:
     prepare(NAMESPACE)
     monkeypatch.setattr(listing, "PAGE", 3)
+    monkeypatch.setattr(listing, "METADATA_PAGE", 3)
+    monkeypatch.setattr(listing, "FEW", 2)
     names = {f"page-{index}" for index in range(8)}
     items = [manifest(NAMESPACE, name, placement={"pool": "absent"}) for name in names]
     own_cluster.kubernetes.apply({"apiVersion": "v1", "kind": "List", "items": items})
     gone = Run(own_cluster.kubernetes, NAMESPACE, "page-0")
-    # Nobody changes them any more: a list must bring nothing new.
+    # Nobody else changes them any more: a list must bring nothing new.
     operator.stop()
     try:
         account = own_cluster.kubernetes
-        found = asyncio.run(_listed(str(account.kubeconfig), gone.delete_unattended))
+        change = partial(_label, account)
+        found = asyncio.run(_listed(str(account.kubeconfig), change, gone.delete_unattended))
     finally:
         operator.start()
-    first, again, after = found
+    first, again, few, many, after = found
     assert first == names
     assert again == set()
+    assert few == {"page-1", "page-2"}
+    assert many == {"page-3", "page-4", "page-5"}
     assert after == {"page-0"}
     for name in names - {"page-0"}:
         Run(own_cluster.kubernetes, NAMESPACE, name).delete()
 
 
-async def _listed(kubeconfig: str, delete: Callable[[], None]) -> list[set[str]]:
-    """List three times, the last one after a deletion; return the runs with news each time."""
+def _label(kubernetes: Kubernetes, *names: str) -> None:
+    kubernetes.kubectl("-n", NAMESPACE, "label", "rlhfruns", *names, "changed=yes")
+
+
+async def _listed(
+    kubeconfig: str, change: Callable[..., None], delete: Callable[[], None]
+) -> list[set[str]]:
+    """List again and again; return the runs with news each time."""
     await credentials.load_config(config_file=kubeconfig)
     async with ApiClient() as client:
         api, cache = Api(client), Cache()
 
         async def listed() -> set[str]:
-            return {key.name for key in await listing.resync(api, cache, (NAMESPACE,))}
+            # Nothing is in the other namespace.
+            scopes = (NAMESPACE, "default")
+            return {key.name for key in await listing.resync(api, cache, scopes)}
 
         found = [await listed(), await listed()]
+        for names in (("page-1", "page-2"), ("page-3", "page-4", "page-5")):
+            await asyncio.to_thread(change, *names)
+            found.append(await listed())
+            runs = [cache.run(RunKey(NAMESPACE, name)) for name in names]
+            # Whole again, although a list of metadata has told of the change.
+            assert all(run and run["metadata"]["labels"]["changed"] and run["spec"] for run in runs)
         await asyncio.to_thread(delete)
         return [*found, await listed()]

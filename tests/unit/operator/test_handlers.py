@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_operator.api import RunKey
 from rlhf_operator.cluster import Cache
-from rlhf_operator.handlers import new_registry
+from rlhf_operator.handlers import configure, new_registry
 
 KEY = RunKey("a", "demo")
 
@@ -45,3 +45,12 @@ def test_run_is_looked_at_unless_a_list_tells_what_is_known(
     cache.runs.put(run(known))
     tell(registry, type_, run(told))
     assert keys == looked_at
+
+
+def test_kopf_copies_nothing_of_an_object_to_compare_it() -> None:
+    settings = kopf.OperatorSettings()
+    configure(settings)
+    body = kopf.Body({**run(4), "spec": {"a": 1}, "status": {"b": 2}})
+    storage = settings.persistence.diffbase_storage
+    assert storage.fetch(body=body) is None
+    assert storage.build(body=body, extra_fields=["status"]) == {}

@@ -125,3 +125,22 @@ def test_pass_that_fails_is_tried_again_and_others_go_on(
         await done.wait()
 
     drive(look, script)
+
+
+def test_passes_that_wait_for_nothing_let_others_have_their_turn() -> None:
+    passes = 0
+
+    async def look(_: RunKey) -> None:
+        nonlocal passes
+        passes += 1
+
+    async def script(queue: WorkQueue) -> None:
+        for index in range(1000):
+            queue.add(RunKey("n", str(index)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert 0 < passes < 1000
+        while passes < 1000:  # noqa: ASYNC110 - the subject runs beside us
+            await asyncio.sleep(0)
+
+    drive(look, script)

@@ -38,8 +38,8 @@ def listed(store: Store, objects: list[dict[str, Any]], at: int) -> set[RunKey]:
     """Take in a list that comes in pages of one object."""
     changed, seen = set(), set()
     for one in objects:
-        news, places = store.take([one])
-        changed |= news
+        news, places = store.news([one])
+        changed |= {key for obj in news if (key := store.put(obj))}
         seen |= places
     return changed | store.drop_unlisted(seen, at)
 

@@ -1,7 +1,7 @@
 """A run told pass by pass, its world written down by hand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -38,13 +38,19 @@ class Story:
     decision: Decision = field(default_factory=lambda: Decision(RunStatus()))
 
     def after(
-        self, seconds: float, execution: Execution | None = None, *, suspended: bool = False
+        self,
+        seconds: float,
+        execution: Execution | None = None,
+        *,
+        suspended: bool = False,
+        busy: bool = False,
     ) -> Decision:
         """Let time pass, look at the live attempt as `execution`, and decide."""
         self.now += timedelta(seconds=seconds)
         live = self.run.status.live
         executions = {live.key: execution} if live and execution else {}
-        self.decision = decide(self.run, self.see(executions, suspended=suspended), self.now)
+        seen = replace(self.see(executions, suspended=suspended), busy=busy)
+        self.decision = decide(self.run, seen, self.now)
         self.run = self.run.model_copy(update={"status": self.decision.status})
         return self.decision
 

@@ -250,3 +250,25 @@ def test_decide_progress_is_written_every_half_minute_at_most(tell: Tell) -> Non
         steps.append(story.phase.step)
     assert steps == [1, 1, 1, 4, 4, 4, 7, 7, 7, 10, 10, 10]
     assert story.phase.certified_step == 9
+
+
+def test_decide_progress_waits_while_other_writes_do_but_not_for_ever(tell: Tell) -> None:
+    story = tell().in_ppo()
+    steps = []
+    for step in range(1, 13):
+        story.after(20, Running(AttemptProgress(step=step)), busy=step > 1)
+        steps.append(story.phase.step)
+    assert steps == [1, 1, 1, 1, 1, 1, 7, 7, 7, 7, 7, 7]
+    story.after(20, Running(AttemptProgress(step=13)))
+    assert story.phase.step == 13
+
+
+def test_decide_first_progress_waits_while_other_writes_do_but_not_for_ever(tell: Tell) -> None:
+    story = tell().in_ppo()
+    began = story.phase.running
+    assert began is not None
+    story.now = began.start_time
+    story.after(119, Running(AttemptProgress(step=1)), busy=True)
+    assert story.phase.step is None
+    story.after(1, Running(AttemptProgress(step=2)), busy=True)
+    assert story.phase.step == 2

@@ -143,3 +143,10 @@ def test_certified_checkpoint_of_a_later_step_is_one_of_this_phase(tell: Tell) -
     story.after(30, Running(progress))
     assert story.status.stop.checkpoint == "iteration-1/ppo/attempt-1/checkpoints/step-3"
     assert story.phase.phase is Phase.PPO
+
+
+def test_breach_does_not_wait_while_other_writes_do(tell: Tell) -> None:
+    story = tell(*LIMITS).in_ppo()
+    story.after(0, busy=True)
+    story.after(1, shown(40.0), busy=True)
+    assert story.phase.running.watch.breach == "KLCeilingExceeded"

@@ -1,0 +1,85 @@
+"""Rounds: an attempt waits for its interval, and the run's next one for nothing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from rlhf_operator.api import AttemptKey, RunKey
+from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session, rounds
+from rlhf_trainer.contract import Phase
+
+KEY = RunKey("a", "demo")
+FIRST, SECOND = AttemptKey(1, Phase.PPO, 1), AttemptKey(1, Phase.PPO, 2)
+
+NOBODY = 1
+"""A port on which nothing listens: every reading is refused at once."""
+
+
+async def _looked_at() -> list[AttemptKey]:
+    live, seen = [FIRST], []
+    second = asyncio.Event()
+
+    def targets(is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
+        for attempt in live:
+            if is_due(KEY, attempt):
+                yield Target(KEY, attempt, "127.0.0.1", 3600.0, None)
+
+    def on_reading(target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
+        assert not brought
+        seen.append(target.attempt)
+        live[:] = [SECOND] if len(seen) == 1 else [FIRST, SECOND]
+        if len(seen) == 3:
+            second.set()
+
+    async with new_session() as session:
+        watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
+        task = asyncio.create_task(watchdog.run())
+        async with asyncio.timeout(20):
+            await second.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return seen
+
+
+def test_next_attempt_is_read_at_once_and_nobody_before_the_interval_is_over() -> None:
+    # The first one comes back after it was gone: what was known of it then is forgotten.
+    assert asyncio.run(_looked_at()) == [FIRST, SECOND, FIRST]
+
+
+def test_second_readings_of_runs_that_began_together_are_spread_over_the_interval() -> None:
+    names = [f"run-{index}" for index in range(20_000)]
+    soon = next(name for name in names if rounds._share(RunKey("a", name)) < 0.0005)
+    late = next(name for name in names if rounds._share(RunKey("a", name)) > 0.5)
+    seen: list[str] = []
+
+    async def read() -> None:
+        enough = asyncio.Event()
+
+        def targets(is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
+            for name in (soon, late):
+                if is_due(RunKey("a", name), FIRST):
+                    yield Target(RunKey("a", name), FIRST, "127.0.0.1", 600.0, None)
+
+        def on_reading(target: Target, _: bool) -> None:  # noqa: FBT001 - a callback
+            seen.append(target.run.name)
+            if len(seen) == 3:
+                enough.set()
+
+        async with new_session() as session:
+            watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
+            task = asyncio.create_task(watchdog.run())
+            async with asyncio.timeout(20):
+                await enough.wait()
+            # From then on it waits for the whole interval.
+            await asyncio.sleep(3 * rounds.TICK_SECONDS)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(read())
+    assert sorted(seen) == sorted([soon, soon, late])
+
+
+def test_shares_cover_the_interval() -> None:
+    fifths = Counter(int(5 * rounds._share(RunKey("team", f"run-{index}"))) for index in range(500))
+    assert set(fifths) == set(range(5))
+    assert min(fifths.values()) > 50
