@@ -6,11 +6,14 @@ goes its own way (ALiBi, recurrence, learned positions counted from a mask) is f
 Legend: B = rows, T = tokens, H = hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.apart import kept_apart
 
 FIRST_TOKENS, SECOND_TOKENS = 24, 8
 """Lengths of the two sequences tried: much to leak from, few tokens to drown it in."""
@@ -28,8 +31,14 @@ another order. Toy models of four architectures that pack well differ by 1e-7 an
 def hidden_states(trunk: nn.Module, tokens_BT: Tensor, positions_BT: Tensor | None) -> Tensor:
     """Return the last hidden states of padded rows, or of a packed one, [B, T, H]."""
     # Not every trunk takes position ids, and padded rows need none.
-    positions = {} if positions_BT is None else {"position_ids": positions_BT}
-    hidden_BTH: Tensor = trunk(input_ids=tokens_BT, use_cache=False, **positions).last_hidden_state
+    if positions_BT is None:
+        return _last(trunk(input_ids=tokens_BT, use_cache=False))
+    with kept_apart(positions_BT):
+        return _last(trunk(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False))
+
+
+def _last(output: Any) -> Tensor:  # noqa: ANN401 - transformers' outputs share no type
+    hidden_BTH: Tensor = output.last_hidden_state
     return hidden_BTH
 
 
