@@ -42,17 +42,22 @@ def _last(output: Any) -> Tensor:  # noqa: ANN401 - transformers' outputs share 
     return hidden_BTH
 
 
-def require_packing(model: PreTrainedModel, place: str) -> None:
-    """Try the trunk on two packed sequences; the model is whole and in evaluation mode.
+def packs(model: PreTrainedModel, asked: bool | None, place: str) -> bool:  # noqa: FBT001 - the knob's value
+    """Return whether a model's sequences are packed: as `asked`, or where it pays.
+
+    The trunk is tried on two packed sequences; the model is whole and in evaluation mode.
 
     place: of the knob that asks for packing.
 
     Raises:
-        InvalidError: the second sequence is not computed as it is alone.
+        InvalidError: packing is asked for, and a second sequence is not computed as it is alone.
     """
+    if asked is False or (asked is None and model.device.type != "cpu"):
+        return False
     leak, difference = _packing_errors(model)
     tolerance = ROUNDING_TOLERANCES.get(model.dtype, ROUNDING_TOLERANCES[torch.bfloat16])
-    if leak > LEAK_TOLERANCE or difference > tolerance:
+    is_apart = leak <= LEAK_TOLERANCE and difference <= tolerance
+    if asked and not is_apart:
         raise InvalidError(
             place,
             "true",
@@ -60,6 +65,7 @@ def require_packing(model: PreTrainedModel, place: str) -> None:
             f"states differ by {difference:.2g} from its own, by {leak:.2g} with another first",
             "set it to false, or choose a model of another architecture",
         )
+    return is_apart
 
 
 @torch.no_grad()
@@ -80,7 +86,7 @@ def _packing_errors(model: PreTrainedModel) -> tuple[float, float]:
     alone_BTH = hidden_states(model.base_model, tokens_BT[:, FIRST_TOKENS:], None).float()
     try:
         packed_BTH, behind_other_BTH = second(tokens_BT), second(other_BT)
-    except TypeError:  # it takes no position ids
+    except (TypeError, RuntimeError):  # it takes no position ids, or counts on a mask
         return float("inf"), float("inf")
     norm = alone_BTH.norm()
     leak, difference = behind_other_BTH - packed_BTH, packed_BTH - alone_BTH
