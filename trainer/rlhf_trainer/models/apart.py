@@ -140,8 +140,10 @@ def _attention(
         return sdpa_attention_forward(module, *states, attention_mask, **kwargs)
     known: _Layout | None = getattr(attention_mask, "rows_apart", None)
     layout = known or _Layout.of(attention_mask.view(-1))
-    groups = zip(*map(layout.padded, states), strict=True)
-    outputs = [sdpa_attention_forward(module, *group, None, **kwargs)[0] for group in groups]
+    outputs = [
+        sdpa_attention_forward(module, query, key, value, None, **kwargs)[0]
+        for query, key, value in zip(*map(layout.padded, states), strict=True)
+    ]
     return layout.packed(outputs), None
 
 

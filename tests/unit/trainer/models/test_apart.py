@@ -47,7 +47,8 @@ def one_by_one(inputs: list[Tensor], lengths: tuple[int, ...], groups: int) -> T
     query, key, value = inputs
     repeated = [query, *(each.repeat_interleave(groups, 1) for each in (key, value))]
     parts = zip(*(each.split(lengths, 2) for each in repeated), strict=True)
-    outputs = [functional.scaled_dot_product_attention(*part, is_causal=True) for part in parts]
+    attend = functional.scaled_dot_product_attention
+    outputs = [attend(one, its_key, its_value, is_causal=True) for one, its_key, its_value in parts]
     return torch.cat(outputs, 2).transpose(1, 2)
 
 
