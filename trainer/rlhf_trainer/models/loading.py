@@ -27,7 +27,6 @@ from rlhf_trainer.files import require_readable
 from rlhf_trainer.models.adapters import Role, load_adapter, merge, same_role
 from rlhf_trainer.models.architecture import require_policy, require_trunk
 from rlhf_trainer.models.attention import attention_implementation
-from rlhf_trainer.models.products import multiply_by_onednn
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
 
 MODEL_CLASSES: dict[Any, Any] = {
@@ -178,7 +177,6 @@ def _prepared(model: PreTrainedModel, config: ModelConfig, device: torch.device)
         context_of = partial(same_role, model)
         model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": context_of})
     placed: PreTrainedModel = model.to(device).eval()  # type: ignore[arg-type]
-    multiply_by_onednn(placed)
     return placed
 
 
