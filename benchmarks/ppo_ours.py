@@ -36,7 +36,7 @@ from ppo_start import (
     start_config,
 )
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry
-from stopwatch import Pace, Stopwatch, allocator_settings, peak_memory, summary
+from stopwatch import EnoughError, Pace, Stopwatch, allocator_settings, peak_memory, summary
 
 Config = dict[str, Any]
 CLEAR_OF_EOS = 0.02
@@ -86,10 +86,6 @@ class Timed(SilentTelemetry):
         if not more:
             raise EnoughError
         self._watch.begin()
-
-
-class EnoughError(Exception):
-    """All steps that were asked for have been taken."""
 
 
 def ppo_config(case: Case, critic: str, settings: Config, model: Config | None = None) -> Config:

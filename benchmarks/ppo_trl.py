@@ -22,11 +22,9 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    TrainerCallback,
 )
 from transformers.utils import logging as transformers_logging
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
-from typing_extensions import override
 
 from ppo_start import (
     CASES,
@@ -40,33 +38,8 @@ from ppo_start import (
     TOLD,
     Case,
 )
-from stopwatch import Pace, Stopwatch
-
-
-class Timed(TrainerCallback):
-    """Lets the trainer take its steps when it is told to."""
-
-    def __init__(self, pace: Pace, watch: Stopwatch) -> None:
-        self._watch, self._pace = watch, pace
-
-    @override
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._begin_if(self._pace.ready())
-
-    @override
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        stages = self._watch.end()
-        stages["update"] = stages.pop("other")
-        self._begin_if(self._pace.finish(stages, {}))
-
-    def _begin_if(self, more: bool) -> None:  # noqa: FBT001 - what the pace has said
-        if not more:
-            raise EnoughError
-        self._watch.begin()
-
-
-class EnoughError(Exception):
-    """All steps that were asked for have been taken."""
+from stopwatch import EnoughError, Pace, Stopwatch
+from trl_steps import Timed
 
 
 def measure_stages(watch: Stopwatch, lengths: Sequence[int]) -> Callable[[PPOTrainer], None]:

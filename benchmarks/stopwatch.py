@@ -71,6 +71,10 @@ class Stopwatch:
         return {kind: now[kind] - began[kind] for kind in now}
 
 
+class EnoughError(Exception):
+    """All steps that were asked for have been taken."""
+
+
 class Pace:
     """This process's side of taking turns; on its own it takes so many steps in a row."""
 

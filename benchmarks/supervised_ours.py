@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ppo_ours import EnoughError, Timed, alone, start_of
+from ppo_ours import Timed, alone, start_of
 from ppo_start import CASES, LEARNING_RATE, Case, start_config
-from stopwatch import Pace, summary
+from stopwatch import EnoughError, Pace, summary
 
 PHASES = ("sft", "reward-model")
 WEIGHT_DECAY = {"sft": 0.0, "reward-model": 0.1}

@@ -18,40 +18,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     Trainer,
-    TrainerCallback,
 )
 from transformers.utils import logging as transformers_logging
 from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
-from typing_extensions import override
 
 from ppo_start import CASES, LEARNING_RATE, TOLD
-from stopwatch import Pace, Stopwatch
-
-
-class Timed(TrainerCallback):
-    """Lets the trainer take its steps when it is told to; what a step takes counts as update."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._watch, self._pace = Stopwatch(), pace
-
-    @override
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._begin_if(self._pace.ready())
-
-    @override
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        stages = self._watch.end()
-        stages["update"] = stages.pop("other")
-        self._begin_if(self._pace.finish(stages, {}))
-
-    def _begin_if(self, more: bool) -> None:  # noqa: FBT001 - what the pace has said
-        if not more:
-            raise EnoughError
-        self._watch.begin()
-
-
-class EnoughError(Exception):
-    """All steps that were asked for have been taken."""
+from stopwatch import EnoughError, Pace, Stopwatch
+from trl_steps import Timed
 
 
 def trainer_of(phase: str, batch: int, start: Path, told: dict[str, Any], timed: Timed) -> Trainer:
@@ -108,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     told = json.loads((arguments.start / TOLD).read_text(encoding="utf-8"))
-    timed = Timed(Pace(arguments.steps, paced=arguments.paced))
+    timed = Timed(Pace(arguments.steps, paced=arguments.paced), Stopwatch())
     batch = CASES[arguments.case].prompts
     trainer = trainer_of(arguments.phase, batch, arguments.start, told, timed)
     with suppress(EnoughError):

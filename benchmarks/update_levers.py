@@ -18,10 +18,10 @@ from typing_extensions import override
 
 from floor import Rates
 from ppo_against_trl import CRITICS, STAGES, floor_of
-from ppo_ours import EnoughError, Timed, alone, ppo_config, prescribe_lengths, start_of
+from ppo_ours import Timed, alone, ppo_config, prescribe_lengths, start_of
 from ppo_start import CASES, TOLD, Case
 from recording import RESULTS, Cell, Result, Section, Table, conditions, digits, load, record
-from stopwatch import Pace, Stages, allocator_settings, peak_memory
+from stopwatch import EnoughError, Pace, Stages, allocator_settings, peak_memory
 
 AS_IS = "as it is"
 Change = Callable[[], Any]

@@ -20,7 +20,7 @@ from rlhf_trainer.config.model import Attention, DType, ModelConfig
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.batch import SequenceBatch, collate, pack, response_mask
 from rlhf_trainer.models.loading import load_causal_lm
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.rollout.protocol import row_uniforms
 from rlhf_trainer.rollout.sampler import TransformersSampler
@@ -137,7 +137,7 @@ def test_log_probs_are_those_of_sdpa(
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_packed_sequence_sees_another(name: str, load: Load) -> None:
     policy = load(name, Attention.FLASH_ATTENTION_2)
-    require_packing(policy.lm, "sft.packing")
+    assert packs(policy.lm, True, "sft.packing")
     first, other = batch(pack), batch(pack)
     other.tokens_BT[:, : LENGTHS[0]] = batch(pack, seed=1).tokens_BT[:, : LENGTHS[0]]
     count = LENGTHS[0] - PROMPT

@@ -75,7 +75,7 @@ TUNINGS: Cells = {"full": {}, "lora": {"model": {"lora": {"rank": 4, "alpha": 8}
 CRITICS: Cells = {name: {"ppo": {"critic": name}} for name in ("Separate", "SharedTrunk")}
 OFFLOAD = {"deepspeed": {"offloadOptimizer": True}}
 RECOMPUTATION = {"model": {"gradientCheckpointing": True}}
-PACKING = {phase: {"packing": True} for phase in ("sft", "rewardModel", "ppo")}
+PADDING = {phase: {"packing": False} for phase in ("sft", "rewardModel", "ppo")}
 BF16 = {"model": {"dtype": "BFloat16"}}
 
 MATRIX: Cells = {
@@ -98,7 +98,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     for suffix, change, cells in (
         ("offload", OFFLOAD, ("zero-2-full-Separate", "zero-3-lora-Separate")),
         ("recomputation", RECOMPUTATION, ("zero-0-lora-Separate", "zero-3-lora-SharedTrunk")),
-        ("packing", PACKING, ("zero-2-lora-Separate",)),
+        ("padding", PADDING, ("zero-2-lora-Separate",)),
     )
     for cell in ([name for name in MATRIX if "zero-0" not in name] if ALL else cells)
 }
@@ -230,7 +230,7 @@ def test_cell_agrees_with_one_rank_without_zero(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_offload_recomputation_and_packing_change_no_result(
+def test_offload_recomputation_and_padding_change_no_result(
     workspaces: Callable[[int, str], Workspace], variant: str
 ) -> None:
     cell = VARIANTS[variant][0]

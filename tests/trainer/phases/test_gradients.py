@@ -16,7 +16,7 @@ import torch
 from launching import Launching
 from one_start import torchrun
 from toy import NEUTRAL, PLEASANT, UNPLEASANT, make_run, training_config
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import BloomConfig, BloomForCausalLM
 
 from rlhf_trainer.contract import Outcome, Phase, Workspace
 from rlhf_trainer.data.prepared import PreparedData
@@ -33,7 +33,8 @@ LOSS_TOLERANCE = 1e-5
 BATCH, EPOCHS, ROLLOUTS = 8, 2, 16
 NUM_ROWS = 28
 UNSCALED = {"maximumGradientNorm": 1e6, "warmupSteps": 0, "maximumSteps": None}
-PLAIN, SMALL, PACKED = {}, {"tokensPerMicroBatch": 16}, {"packing": True}
+PLAIN: dict[str, Any] = {"packing": False}
+SMALL, PACKED = PLAIN | {"tokensPerMicroBatch": 16}, {"packing": True}
 VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
     "1-rank-1x8": (1, PLAIN),
     "1-rank-8x1": (1, SMALL),
@@ -49,9 +50,9 @@ CASES: dict[str, tuple[Phase, str, dict[str, Any]]] = {
     "ppo": (Phase.PPO, "ppo", {"critic": "Separate"}),
     "ppo-shared-trunk": (Phase.PPO, "ppo", {"critic": "SharedTrunk"}),
 }
-UNPACKABLE = {"ppo": {"sft": {"from": {"path": "opt"}}}} | {
-    "sft": {"model": {"source": "opt"}},
-    "reward-model": {"rewardModel": {"model": {"source": "opt"}}},
+UNPACKABLE = {"ppo": {"sft": {"from": {"path": "bloom"}}}} | {
+    "sft": {"model": {"source": "bloom"}},
+    "reward-model": {"rewardModel": {"model": {"source": "bloom"}}},
 }
 """Changes by which a phase begins with a model that does not keep packed sequences apart."""
 Observed = dict[str, Any]
@@ -60,10 +61,8 @@ Observed = dict[str, Any]
 def make_long_run(root: Path) -> Path:
     """A toy run whose sequences have 9 tokens or more: two never fit a micro-batch of 16."""
     make_run(root)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 64, "ffn_dim": 64}
-    OPTForCausalLM(
-        OPTConfig(**sizes, num_attention_heads=2, word_embed_proj_dim=32)
-    ).save_pretrained(root / "opt")
+    sizes = {"hidden_size": 32, "n_layer": 1, "n_head": 2, "vocab_size": 64}
+    BloomForCausalLM(BloomConfig(**sizes)).save_pretrained(root / "bloom")
     rng = np.random.default_rng(0)
 
     def words(least: int, among: Sequence[str] = NEUTRAL) -> str:

@@ -29,9 +29,10 @@ VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {
     "2-ranks": (2, {}),
     "small-micro-batches": (1, {part: {"tokensPerMicroBatch": 48} for part in BUDGETED}),
     "recomputation": (1, {"model": {"gradientCheckpointing": True}}),
-    "recomputed-in-packed-rows": (
+    "recomputed-in-padded-rows": (
         1,
-        {"model": {"gradientCheckpointing": True}} | {part: {"packing": True} for part in BUDGETED},
+        {"model": {"gradientCheckpointing": True}}
+        | {part: {"packing": False} for part in BUDGETED},
     ),
 }
 

@@ -100,14 +100,14 @@ class OptimizerConfig(ConfigModel):
     what a run needs.
     """
 
-    packing: bool = False
+    packing: bool | None = None
     """Put several sequences in one row, kept apart by their positions: no padding is computed.
 
-    Micro-batches are sorted by length, so little is padding: on an H200 with FlashAttention 2
-    (1 B parameters, 128 to 1,024 tokens) packing was within 12 % of padding either way. Other
-    kernels compute a masked attention over the whole row: with SDPA it took 1.7 times as long
-    there, and on CPU 1.1 to 2.0 times (5 M parameters, 16 to 64 and 32 to 512 tokens). Models
-    whose architecture does not keep the sequences apart are refused.
+    With SDPA only attention itself computes padding then, and little. On an H200 with
+    FlashAttention 2 (1 B parameters, 128 to 1,024 tokens) packing was within 12 % of padding
+    either way, as micro-batches are sorted by length. True refuses models whose architecture does
+    not keep the sequences apart; false pads.
 
-    Default: off, as SDPA with padding is right everywhere (the name is that of TRL's SFTConfig).
+    Default: on a CPU, with models that keep them apart; off on a GPU, where SDPA has not been
+    measured since it packs this way (the name is that of TRL's SFTConfig).
     """

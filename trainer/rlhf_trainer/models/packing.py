@@ -6,11 +6,14 @@ goes its own way (ALiBi, recurrence, learned positions counted from a mask) is f
 Legend: B = rows, T = tokens, H = hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.models.apart import kept_apart
 
 FIRST_TOKENS, SECOND_TOKENS = 24, 8
 """Lengths of the two sequences tried: much to leak from, few tokens to drown it in."""
@@ -28,22 +31,33 @@ another order. Toy models of four architectures that pack well differ by 1e-7 an
 def hidden_states(trunk: nn.Module, tokens_BT: Tensor, positions_BT: Tensor | None) -> Tensor:
     """Return the last hidden states of padded rows, or of a packed one, [B, T, H]."""
     # Not every trunk takes position ids, and padded rows need none.
-    positions = {} if positions_BT is None else {"position_ids": positions_BT}
-    hidden_BTH: Tensor = trunk(input_ids=tokens_BT, use_cache=False, **positions).last_hidden_state
+    if positions_BT is None:
+        return _last(trunk(input_ids=tokens_BT, use_cache=False))
+    with kept_apart(positions_BT):
+        return _last(trunk(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False))
+
+
+def _last(output: Any) -> Tensor:  # noqa: ANN401 - transformers' outputs share no type
+    hidden_BTH: Tensor = output.last_hidden_state
     return hidden_BTH
 
 
-def require_packing(model: PreTrainedModel, place: str) -> None:
-    """Try the trunk on two packed sequences; the model is whole and in evaluation mode.
+def packs(model: PreTrainedModel, asked: bool | None, place: str) -> bool:  # noqa: FBT001 - the knob's value
+    """Return whether a model's sequences are packed: as `asked`, or where it pays.
+
+    The trunk is tried on two packed sequences; the model is whole and in evaluation mode.
 
     place: of the knob that asks for packing.
 
     Raises:
-        InvalidError: the second sequence is not computed as it is alone.
+        InvalidError: packing is asked for, and a second sequence is not computed as it is alone.
     """
+    if asked is False or (asked is None and model.device.type != "cpu"):
+        return False
     leak, difference = _packing_errors(model)
     tolerance = ROUNDING_TOLERANCES.get(model.dtype, ROUNDING_TOLERANCES[torch.bfloat16])
-    if leak > LEAK_TOLERANCE or difference > tolerance:
+    is_apart = leak <= LEAK_TOLERANCE and difference <= tolerance
+    if asked and not is_apart:
         raise InvalidError(
             place,
             "true",
@@ -51,6 +65,7 @@ def require_packing(model: PreTrainedModel, place: str) -> None:
             f"states differ by {difference:.2g} from its own, by {leak:.2g} with another first",
             "set it to false, or choose a model of another architecture",
         )
+    return is_apart
 
 
 @torch.no_grad()
@@ -71,7 +86,7 @@ def _packing_errors(model: PreTrainedModel) -> tuple[float, float]:
     alone_BTH = hidden_states(model.base_model, tokens_BT[:, FIRST_TOKENS:], None).float()
     try:
         packed_BTH, behind_other_BTH = second(tokens_BT), second(other_BT)
-    except TypeError:  # it takes no position ids
+    except (TypeError, RuntimeError):  # it takes no position ids, or counts on a mask
         return float("inf"), float("inf")
     norm = alone_BTH.norm()
     leak, difference = behind_other_BTH - packed_BTH, packed_BTH - alone_BTH

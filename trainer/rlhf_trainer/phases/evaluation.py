@@ -12,12 +12,13 @@ from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.errors import Facts, GateFailedError
 from rlhf_trainer.models.adapters import Role, load_adapter
 from rlhf_trainer.models.loading import load_causal_lm
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.comparison import Comparison, ComparisonResult
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.ppo_networks import sampler_of
-from rlhf_trainer.phases.scoring import load_scorer, scorer_on
+from rlhf_trainer.phases.scoring import PACKING, load_scorer, scorer_on
 from rlhf_trainer.phases.shared_base import load_shared_base
 from rlhf_trainer.phases.text import load_tokenizer
 from rlhf_trainer.rollout.experience import TokenMeasure
@@ -88,6 +89,7 @@ def _with_adapters(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Side
     """Return both policies as adapters of one model."""
     ppo = context.config.ppo
     base = load_shared_base(context, ranks.device)
+    packing = packs(base.lm, ppo.packing, PACKING)
     trained = context.completed(Phase.PPO).model
     if is_adapter(trained):
         load_adapter(base.lm, trained, Role.POLICY)
@@ -96,7 +98,7 @@ def _with_adapters(context: PhaseContext, ranks: Ranks, eos_token: int) -> _Side
         sampler_of(context, base.lm, Role.REFERENCE, eos_token),
         sampler_of(context, base.lm, Role.POLICY, eos_token),
         partial(answer, model, Role.REFERENCE),
-        scorer_on(base, model, context, ranks),
+        scorer_on(base, model, context, ranks, packing=packing),
     )
 
 

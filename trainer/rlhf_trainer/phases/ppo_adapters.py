@@ -18,11 +18,11 @@ from rlhf_trainer.engine.saving import add_adapter_model
 from rlhf_trainer.engine.training_engine import ParameterGroup
 from rlhf_trainer.models.adapters import Role, add_adapter, copy_adapter, has_adapter
 from rlhf_trainer.models.batch import SequenceBatch
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.role_model import RoleModel, answer
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
-from rlhf_trainer.phases.scoring import scorer_on
+from rlhf_trainer.phases.scoring import PACKING, scorer_on
 from rlhf_trainer.phases.shared_base import SharedBase, load_shared_base
 from rlhf_trainer.rollout.sampler import TransformersSampler
 
@@ -33,8 +33,7 @@ class AdapterNetworks(Networks):
     def __init__(self, context: PhaseContext, ranks: Ranks, eos_token: int) -> None:
         super().__init__(context, ranks, eos_token)
         base = load_shared_base(context, ranks.device)
-        if context.config.ppo.packing:
-            require_packing(base.lm, "ppo.packing")
+        self.packing = packs(base.lm, context.config.ppo.packing, PACKING)
         has_own_critic = self._add_trained_adapters(base)
         self.model = RoleModel(
             base.lm,
@@ -46,7 +45,7 @@ class AdapterNetworks(Networks):
         self._lend_weights(base.lm)
         self.policy_engine = self._engine(self.model, self._groups())
         self.critic_engine = self._separate_critic() if has_own_critic else None
-        self.scorer = scorer_on(base, self.policy_engine, context, ranks)
+        self.scorer = scorer_on(base, self.policy_engine, context, ranks, packing=self.packing)
 
     def _add_trained_adapters(self, base: SharedBase) -> bool:
         """Add the adapters of policy and critic; return whether the critic has its own base."""

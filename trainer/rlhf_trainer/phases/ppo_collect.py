@@ -46,7 +46,7 @@ def collect(
         ranks=ranks,
         heartbeat=telemetry.heartbeat,
         budget_tokens=ppo.tokens_per_micro_batch,
-        packing=ppo.packing,
+        packing=networks.packing,
     )
     with telemetry.stage("reference"), packed(networks.reference_model):
         ref_logp_BT = measured(networks.reference_log_probs)

@@ -14,11 +14,11 @@ from rlhf_trainer.engine.training_engine import ParameterGroup
 from rlhf_trainer.models.adapters import Role
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import load_causal_lm, tell_special_tokens
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.policy import Policy, log_probs
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.ppo_networks import Networks, critic_learning_rate
-from rlhf_trainer.phases.scoring import load_scorer
+from rlhf_trainer.phases.scoring import PACKING, load_scorer
 from rlhf_trainer.rollout.sampler import TransformersSampler
 
 
@@ -29,8 +29,7 @@ class FullNetworks(Networks):
         super().__init__(context, ranks, eos_token)
         shared = context.config.ppo.critic is Critic.SHARED_TRUNK
         self.reference = self._policy().requires_grad_(requires_grad=False)
-        if context.config.ppo.packing:
-            require_packing(self.reference.lm, "ppo.packing")
+        self.packing = packs(self.reference.lm, context.config.ppo.packing, PACKING)
         self.policy = self._policy(value_head=shared)
         tell_special_tokens(self.policy.lm, context.prepared().special_tokens())
         self._lend_weights(self.policy.lm)

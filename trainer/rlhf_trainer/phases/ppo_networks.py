@@ -24,8 +24,10 @@ from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.borrowing import Borrower
 from rlhf_trainer.models.loading import load_classifier
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.scalar_head import ScalarHead
 from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.scoring import PACKING
 from rlhf_trainer.rollout.sampler import TransformersSampler
 from rlhf_trainer.rollout.scoring import ResponseScorer
 
@@ -38,6 +40,8 @@ class Networks(ABC):
     critic_engine: TrainingEngine | None
     """Trains a critic of its own; None where the policy's engine trains it too."""
     scorer: ResponseScorer
+    packing: bool
+    """Whether sequences of policy, reference and critic are packed."""
 
     def __init__(self, context: PhaseContext, ranks: Ranks, eos_token: int) -> None:
         self._context, self._ranks, self._eos_token = context, ranks, eos_token
@@ -119,6 +123,8 @@ class Networks(ABC):
         """Return the engine of a critic that shares no weights with the policy."""
         context = self._context
         critic, held = critic_start(context, self._ranks.device)
+        if self.packing:
+            self.packing = packs(critic.classifier, context.config.ppo.packing, PACKING)
         parameters = list(critic.parameters())
         if held.lora is not None:
             seed = context.config.seed

@@ -95,14 +95,14 @@ class Updater:
             budget_tokens=self._ppo.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            packing=self._ppo.packing,
+            packing=self._networks.packing,
         )
         minibatch = Minibatch(
             experience,
             targets,
             int(experience.mask_BT[rows].sum()),
             self._ranks.device,
-            self._ppo.packing,
+            self._networks.packing,
         )
         micro_batches = [[rows[index] for index in part] for part in plan]
         local = LocalSums()

@@ -31,7 +31,7 @@ from rlhf_trainer.errors import Facts, GateFailedError, InvalidError
 from rlhf_trainer.models.adapters import Role, add_adapter, load_adapter, train_adapter
 from rlhf_trainer.models.batch import batched, ended
 from rlhf_trainer.models.loading import load_classifier, tell_special_tokens
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.scalar_head import ScalarHead, ScoreNormalisation
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -47,6 +47,8 @@ from rlhf_trainer.rollout.scoring import Scorer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+PACKING = "rewardModel.packing"
 
 BEST = "best"
 """Folder of a checkpoint that holds the exported best weights."""
@@ -82,11 +84,11 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the reward model, export its best weights, and hold it against its gate."""
     settings = context.config.reward_model
     prepared = context.prepared()
-    network = _network(context, ranks)
+    network, packing = _network(context, ranks)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [ParameterGroup(trained, settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
-    training = _Training(context, ranks, engine, network)
+    training = _Training(context, ranks, engine, network, packing=packing)
     state = training.run(prepared.pairs(), prepared.held_out_pairs())
     best_step, best = state.best_step, state.best
     del engine, network, training
@@ -119,8 +121,11 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     )
 
 
-def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
-    """Return the model that training starts from: the SFT model or the one named, a new head."""
+def _network(context: PhaseContext, ranks: Ranks) -> tuple[ScalarHead, bool]:
+    """Return the model that training starts from, and whether its sequences are packed.
+
+    It is the SFT model or the one named, with a new head.
+    """
     config, own = context.config, context.config.reward_model.model
     held = context.reward_model_config
     source = base_model(context) if own is None else context.source(own.source)
@@ -129,8 +134,7 @@ def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
     classifier = load_classifier(source, held, ranks.device, new_head=True)
     tell_special_tokens(classifier, context.prepared().special_tokens())
     network = ScalarHead(classifier, dropout=config.reward_model.dropout)
-    if config.reward_model.packing:
-        require_packing(classifier, "rewardModel.packing")
+    packing = packs(classifier, config.reward_model.packing, PACKING)
     network.reset_head(torch.Generator().manual_seed(config.seed))
     if held.lora is not None:
         if own is None and is_adapter(context.sft_model()):
@@ -139,19 +143,26 @@ def _network(context: PhaseContext, ranks: Ranks) -> ScalarHead:
             add_adapter(classifier, held.lora, Role.REWARD, held, seed=config.seed)
         train_adapter(classifier, Role.REWARD)
         network.head.requires_grad_()
-    return network
+    return network, packing
 
 
 class _Training:
     """The loop over comparisons, with validation and early stopping."""
 
     def __init__(
-        self, context: PhaseContext, ranks: Ranks, engine: TrainingEngine, network: ScalarHead
+        self,
+        context: PhaseContext,
+        ranks: Ranks,
+        engine: TrainingEngine,
+        network: ScalarHead,
+        *,
+        packing: bool,
     ) -> None:
         self._context = context
         self._ranks = ranks
         self._engine = engine
         self._network = network
+        self._packing = packing
 
     def run(self, train: Pairs, held_out: Pairs) -> "RewardModelState":
         """Train; return how it stands at the end. The best weights are exported."""
@@ -159,7 +170,9 @@ class _Training:
         num_steps = total_steps(
             len(train), settings.batch_size, settings.epochs, settings.maximum_steps
         )
-        updater = SupervisedUpdater(self._engine, settings, self._ranks, telemetry, num_steps)
+        updater = SupervisedUpdater(
+            self._engine, settings, self._ranks, telemetry, num_steps, packing=self._packing
+        )
         stream = BatchStream(len(train), settings.batch_size, seed=self._context.config.seed)
         telemetry.set("total_steps", num_steps)
         recovery = Recovery(self._context, self._ranks, {"reward-model": self._engine})
@@ -222,16 +235,14 @@ class _Training:
         """Return raw scores, all chosen first, then all rejected."""
         sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
         masks = [np.zeros(len(sequence), np.bool_) for sequence in sequences]
-        packing = self._context.config.reward_model.packing
-        batch = batched(sequences, masks, self._ranks.device, packing=packing)
+        batch = batched(sequences, masks, self._ranks.device, packing=self._packing)
         scores: Tensor = self._engine(batch.tokens_BT, batch.last_B, batch.positions_BT)
         return scores[: len(sequences)]
 
     def _pair_length(self, pair: PairTokens) -> int:
         """Return the tokens that a pair costs: padded, both rows are as wide as the longer."""
         lengths = len(pair.chosen), len(pair.rejected)
-        packing = self._context.config.reward_model.packing
-        return sum(lengths) if packing else 2 * max(lengths)
+        return sum(lengths) if self._packing else 2 * max(lengths)
 
     @torch.no_grad()
     def _validate(self, held_out: Pairs, step: int) -> Validation:
@@ -243,7 +254,7 @@ class _Training:
             budget_tokens=settings.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            packing=settings.packing,
+            packing=self._packing,
         )
         margins: list[float] = []
         for rows in plan:
@@ -287,7 +298,7 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
         context.config.reward_model.tokens_per_micro_batch,
         ranks,
         context.telemetry.heartbeat,
-        packing=context.config.reward_model.packing,
+        packing=packs(classifier, context.config.reward_model.packing, PACKING),
     )
     demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
     eos_token = prepared.special_tokens().eos

@@ -11,12 +11,15 @@ from rlhf_trainer.models.adapters import Role
 from rlhf_trainer.models.architecture import HEAD
 from rlhf_trainer.models.batch import SequenceBatch
 from rlhf_trainer.models.loading import load_classifier
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.role_model import RoleModel
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.phases.shared_base import SharedBase
 from rlhf_trainer.phases.text import load_tokenizer
 from rlhf_trainer.rollout.scoring import ResponseScorer, Scorer, TextScorer, TokenScorer
+
+PACKING = "ppo.packing"
+"""The knob by which a reward model is packed, too."""
 
 
 def load_scorer(context: PhaseContext, ranks: Ranks) -> ResponseScorer:
@@ -27,11 +30,8 @@ def load_scorer(context: PhaseContext, ranks: Ranks) -> ResponseScorer:
     folder, held = context.reward_model(), context.reward_model_config
     classifier = load_classifier(folder, held, ranks.device, merging=False)
     if not prepared.reward_model_reads_text:
-        if ppo.packing:
-            require_packing(classifier, "ppo.packing")
-        scorer = Scorer.of(
-            classifier, budget_tokens, ranks, telemetry.heartbeat, packing=ppo.packing
-        )
+        packing = packs(classifier, ppo.packing, PACKING)
+        scorer = Scorer.of(classifier, budget_tokens, ranks, telemetry.heartbeat, packing=packing)
         return TokenScorer(scorer, prepared.special_tokens().eos)
     own: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=held.trust_remote_code
@@ -47,9 +47,17 @@ def load_scorer(context: PhaseContext, ranks: Ranks) -> ResponseScorer:
 
 
 def scorer_on(
-    base: SharedBase, model: RoleModel | TrainingEngine, context: PhaseContext, ranks: Ranks
+    base: SharedBase,
+    model: RoleModel | TrainingEngine,
+    context: PhaseContext,
+    ranks: Ranks,
+    *,
+    packing: bool,
 ) -> ResponseScorer:
-    """Return the run's reward model, as the adapter on `base` if it is one, through `model`."""
+    """Return the run's reward model, as the adapter on `base` if it is one, through `model`.
+
+    packing: whether the base's sequences are packed.
+    """
     if base.normalisation is None:
         return load_scorer(context, ranks)
 
@@ -60,9 +68,6 @@ def scorer_on(
         )[0]
         return scores_B
 
-    ppo, heartbeat = context.config.ppo, context.telemetry.heartbeat
-    budget = ppo.tokens_per_micro_batch
-    scorer = Scorer(
-        scores, base.lm, base.normalisation, budget, ranks, heartbeat, packing=ppo.packing
-    )
+    budget, heartbeat = context.config.ppo.tokens_per_micro_batch, context.telemetry.heartbeat
+    scorer = Scorer(scores, base.lm, base.normalisation, budget, ranks, heartbeat, packing=packing)
     return TokenScorer(scorer, context.prepared().special_tokens().eos)

@@ -1,6 +1,7 @@
 """Supervised fine-tuning on response tokens of demonstrations (InstructGPT, section 3.5)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from rlhf_trainer.errors import Facts
 from rlhf_trainer.models.adapters import Role, add_adapter, train_adapter
 from rlhf_trainer.models.batch import batched
 from rlhf_trainer.models.loading import load_causal_lm, tell_special_tokens
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
 from rlhf_trainer.phases.recovery import PhaseState, Recovery
@@ -48,8 +49,7 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     train = prepared.demonstrations()
     lm = load_causal_lm(context.source(config.model.source), config.model, ranks.device)
     tell_special_tokens(lm, prepared.special_tokens())
-    if sft.packing:
-        require_packing(lm, "sft.packing")
+    packing = packs(lm, sft.packing, "sft.packing")
     lora = config.model.lora
     if lora is not None:
         add_adapter(lm, lora, Role.POLICY, config.model, seed=config.seed)
@@ -62,7 +62,7 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     context.telemetry.set("total_steps", num_steps)
     recovery = Recovery(context, ranks, {"policy": engine})
 
-    state = _train(context, ranks, engine, recovery, train, num_steps)
+    state = _train(context, _Trained(engine, ranks, packing), recovery, train, num_steps)
     assert state.loss is not None  # noqa: S101 - a phase has at least one step
 
     _export(engine, policy, context, ranks)
@@ -79,10 +79,31 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     )
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """The engine, and how its sequences are laid out."""
+
+    engine: TrainingEngine
+    ranks: Ranks
+    packing: bool
+
+    def log_probs(self, items: list[DemonstrationTokens]) -> Tensor:
+        """Return log-probabilities of response tokens, [N] in nats."""
+        batch = batched(
+            [item.tokens for item in items],
+            [item.response_mask for item in items],
+            self.ranks.device,
+            packing=self.packing,
+        )
+        logp_N: Tensor = self.engine(
+            batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT
+        )[0]
+        return logp_N
+
+
 def _train(
     context: PhaseContext,
-    ranks: Ranks,
-    engine: TrainingEngine,
+    trained: _Trained,
     recovery: Recovery,
     train: Demonstrations,
     num_steps: int,
@@ -90,12 +111,13 @@ def _train(
     """Take all updates that are left; return how it stands after the last one."""
     sft, telemetry = context.config.sft, context.telemetry
     held_out = context.prepared().held_out_demonstrations()
-    updater = SupervisedUpdater(engine, sft, ranks, telemetry, num_steps)
-    forward = partial(_forward, engine, ranks=ranks, packing=sft.packing)
+    updater = SupervisedUpdater(
+        trained.engine, sft, trained.ranks, telemetry, num_steps, packing=trained.packing
+    )
     stream = BatchStream(len(train), sft.batch_size, seed=context.config.seed)
     state = recovery.resume(SFTState)
     if state is None:
-        initial = _validation_loss(engine, held_out, context, ranks, 0)
+        initial = _validation_loss(trained, held_out, context, 0)
         state = SFTState(
             step=0,
             stream=stream.state(),
@@ -105,15 +127,15 @@ def _train(
         telemetry.finish_step(0)
     stream.restore(state.stream)
     while state.step < num_steps:
-        engine.train()
+        trained.engine.train()
         rows = stream.next_batch().tolist()
         with telemetry.stage("update"):
-            stats = _update(updater, state.step, train, rows, forward)
+            stats = _update(updater, state.step, train, rows, trained.log_probs)
         telemetry.set("loss", stats.loss, name="sft")
         step, validation = state.step + 1, state.validation_loss
         if step % sft.validate_every_steps == 0 or step == num_steps:
             with telemetry.stage("validation"):
-                validation = _validation_loss(engine, held_out, context, ranks, step)
+                validation = _validation_loss(trained, held_out, context, step)
         telemetry.finish_step(step)
         state = SFTState(
             step=step,
@@ -144,42 +166,27 @@ def _update(
     return updater.update(step, [len(item.tokens) for item in batch], loss_of)
 
 
-def _forward(
-    engine: TrainingEngine, items: list[DemonstrationTokens], ranks: Ranks, *, packing: bool
-) -> Tensor:
-    batch = batched(
-        [item.tokens for item in items],
-        [item.response_mask for item in items],
-        ranks.device,
-        packing=packing,
-    )
-    logp_N: Tensor = engine(batch.tokens_BT, batch.predict_N, batch.target_N, batch.positions_BT)[0]
-    return logp_N
-
-
 @torch.no_grad()
 def _validation_loss(
-    engine: TrainingEngine,
+    trained: _Trained,
     held_out: Demonstrations,
     context: PhaseContext,
-    ranks: Ranks,
     step: int,
 ) -> float:
     """Return the loss on held-out demonstrations, in nats per response token."""
-    engine.train(mode=False)
-    sft = context.config.sft
+    trained.engine.train(mode=False)
+    ranks = trained.ranks
     items = [held_out[row] for row in range(len(held_out))]
     plan = plan_step(
         [len(item.tokens) for item in items],
-        budget_tokens=sft.tokens_per_micro_batch,
+        budget_tokens=context.config.sft.tokens_per_micro_batch,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        packing=sft.packing,
+        packing=trained.packing,
     )
     total = 0.0
     for rows in plan:
-        logp_N = _forward(engine, [items[row] for row in rows], ranks, packing=sft.packing)
-        total -= float(logp_N.sum())
+        total -= float(trained.log_probs([items[row] for row in rows]).sum())
         context.telemetry.heartbeat()
     num_tokens = sum(int(item.response_mask[1:].sum()) for item in items)
     loss = require_finite("validation loss", ranks.sums([total])[0] / num_tokens, step)

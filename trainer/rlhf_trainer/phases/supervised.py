@@ -40,12 +40,15 @@ class SupervisedUpdater:
         ranks: Ranks,
         telemetry: Telemetry,
         num_steps: int,
+        *,
+        packing: bool,
     ) -> None:
         self._engine = engine
         self._optimizer = optimizer
         self._ranks = ranks
         self._telemetry = telemetry
         self._num_steps = num_steps
+        self._packing = packing
 
     def update(
         self, step: int, lengths: Sequence[int], loss_of: Callable[[list[int]], Tensor]
@@ -70,7 +73,7 @@ class SupervisedUpdater:
             budget_tokens=self._optimizer.tokens_per_micro_batch,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            packing=self._optimizer.packing,
+            packing=self._packing,
         )
         losses: list[Tensor] = []
 

@@ -26,7 +26,7 @@ from transformers import (
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.batch import collate, pack, response_mask
 from rlhf_trainer.models.loading import recomputed_activations
-from rlhf_trainer.models.packing import require_packing
+from rlhf_trainer.models.packing import packs
 from rlhf_trainer.models.policy import Policy
 from rlhf_trainer.models.scalar_head import ScalarHead
 
@@ -48,10 +48,10 @@ PACKABLE: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**LLAMA)),
+    "opt": lambda: OPTForCausalLM(OPTConfig(**OTHERS, ffn_dim=64, word_embed_proj_dim=32)),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=4)),
 }
 REFUSED: dict[str, Callable[[], PreTrainedModel]] = {
-    "opt": lambda: OPTForCausalLM(OPTConfig(**OTHERS, ffn_dim=64, word_embed_proj_dim=32)),
     "bloom": lambda: BloomForCausalLM(BloomConfig(**OTHERS)),
 }
 CLASSIFIERS: dict[str, Callable[[], PreTrainedModel]] = {
@@ -138,11 +138,19 @@ def test_packed_scores_are_those_of_padded_rows(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", PACKABLE)
 def test_an_architecture_that_packs_is_accepted(name: str, dtype: torch.dtype) -> None:
-    require_packing(made(PACKABLE[name], dtype), "sft.packing")
+    model = made(PACKABLE[name], dtype)
+    assert packs(model, None, "sft.packing")
+    assert packs(model, True, "sft.packing")
+    assert not packs(model, False, "sft.packing")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_architecture_that_does_not_pack_is_refused(name: str, dtype: torch.dtype) -> None:
     with pytest.raises(InvalidError, match=r"^ppo\.packing=true: .* keep packed sequences apart"):
-        require_packing(made(REFUSED[name], dtype), "ppo.packing")
+        packs(made(REFUSED[name], dtype), True, "ppo.packing")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_architecture_that_does_not_pack_is_padded_where_nobody_asks(name: str) -> None:
+    assert not packs(made(REFUSED[name]), None, "ppo.packing")
