@@ -16,10 +16,8 @@ from rlhf_operator.cli.exit_codes import INTERRUPTED
 from rlhf_operator.cli.sight import Watcher
 from rlhf_operator.cli.summary import conclusion, summary_table
 from rlhf_operator.cli.trainer import REPORT, capture, failure
-from rlhf_operator.decide import refusal
 from rlhf_operator.errors import RUN_AGAIN
 from rlhf_operator.local import (
-    LOCAL_POOLS,
     LocalBackend,
     RunStore,
     local_refusal,
@@ -47,7 +45,7 @@ def run_manifest(
         SpecError: it cannot be placed on this machine, or the workspace belongs to another run.
         WorkspaceInUseError: another `rlhf run` works there.
     """
-    refused = refusal(wanted.spec, LOCAL_POOLS) or local_refusal(wanted.spec)
+    refused = local_refusal(wanted.spec)
     if refused is not None:
         raise refused
     console = Console(highlight=False)

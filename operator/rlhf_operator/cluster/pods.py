@@ -12,10 +12,7 @@ from rlhf_trainer.contract import Outcome, Result
 CONTAINER = "pytorch"
 """The training operator's name for the container that counts."""
 
-REPLICA_TYPE, REPLICA_INDEX = (
-    "training.kubeflow.org/replica-type",
-    "training.kubeflow.org/replica-index",
-)
+REPLICA_TYPE = "training.kubeflow.org/replica-type"
 
 MASTER = "master"
 

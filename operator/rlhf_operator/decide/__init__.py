@@ -1,6 +1,5 @@
 """Policy: what to do about a run, decided by pure functions, one rule per module."""
 
-from rlhf_operator.decide.accept import refusal
 from rlhf_operator.decide.decision import (
     Action,
     Decision,
@@ -18,7 +17,6 @@ from rlhf_operator.decide.observed import (
     Execution,
     NotStarted,
     Observed,
-    Pool,
     Running,
     Trouble,
 )
@@ -35,7 +33,6 @@ __all__ = [
     "LetGo",
     "NotStarted",
     "Observed",
-    "Pool",
     "RemoveJob",
     "RemoveRun",
     "Running",
@@ -44,5 +41,4 @@ __all__ = [
     "Trouble",
     "decide",
     "events",
-    "refusal",
 ]

@@ -18,7 +18,6 @@ from rlhf_operator.api import (
 )
 from rlhf_operator.decide.ending import told
 from rlhf_operator.decide.observed import Observed, Running
-from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Phase
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -38,17 +37,11 @@ class _Finding(NamedTuple):
     message: str
 
 
-def described(
-    run: RLHFRun,
-    status: RunStatus,
-    refused: SpecError | None,
-    observed: Observed,
-    now: datetime,
-) -> RunStatus:
+def described(run: RLHFRun, status: RunStatus, observed: Observed, now: datetime) -> RunStatus:
     """Return the status with its conditions and printed phase brought up to date."""
     findings = (
-        _accepted(refused, observed.warning),
-        _progressing(status, refused, observed),
+        _accepted(observed),
+        _progressing(status, observed),
         _metrics_available(status, observed),
         _kl_within_limit(status, run.spec),
         *_ended(run, status),
@@ -70,15 +63,15 @@ def _condition(status: RunStatus, finding: _Finding, now: datetime) -> Condition
     )
 
 
-def _accepted(refused: SpecError | None, warning: str | None) -> _Finding:
-    if refused is not None:
-        return _Finding(ConditionType.ACCEPTED, FALSE, "CannotBePlaced", str(refused))
+def _accepted(observed: Observed) -> _Finding:
+    if observed.refused is not None:
+        return _Finding(ConditionType.ACCEPTED, FALSE, "CannotBePlaced", str(observed.refused))
     message = "the manifest can be run here"
-    warned = f"{message}; {warning}" if warning else message
+    warned = f"{message}; {observed.warning}" if observed.warning else message
     return _Finding(ConditionType.ACCEPTED, TRUE, "Valid", warned)
 
 
-def _progressing(status: RunStatus, refused: SpecError | None, observed: Observed) -> _Finding:
+def _progressing(status: RunStatus, observed: Observed) -> _Finding:
     type_, due = ConditionType.PROGRESSING, status.due
     if status.outcome is not None or due is None:
         return _Finding(type_, FALSE, "Finished", "the run has ended")
@@ -86,7 +79,7 @@ def _progressing(status: RunStatus, refused: SpecError | None, observed: Observe
         return _running(due, due.running, observed)
     if status.suspend_time is not None:
         return _Finding(type_, FALSE, "Suspended", f"paused before {due.phase} is complete")
-    if refused is not None:
+    if observed.refused is not None:
         return _Finding(
             type_, FALSE, "NotAccepted", "nothing starts until the manifest is accepted"
         )

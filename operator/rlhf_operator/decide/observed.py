@@ -84,24 +84,13 @@ Execution = NotStarted | Running | Ended
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A place to run, as far as policy needs to know it."""
-
-    name: str
-    maximum_nodes: int | None = None
-    """Nodes that one run may take; None where there is no such limit."""
-
-
-@dataclass(frozen=True)
 class Observed:
     """What a backend sees of one run."""
 
     executions: Mapping[AttemptKey, Execution]
     """The attempts that exist; one that is absent has not been started."""
-    pools: tuple[Pool, ...] | None = None
-    """Where runs may be placed; None where the backend has judged that itself: see `refused`."""
     refused: SpecError | None = None
-    """Why the run cannot be placed, where the backend knows."""
+    """What the user has to change before anything can start; it starts and ends nothing."""
     warning: str | None = None
     """What is worth knowing about the place where it runs."""
     suspended: bool = False

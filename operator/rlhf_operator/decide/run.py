@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import assert_never
 
 from rlhf_operator.api import AttemptStop, LiveAttempt, RLHFRun, RLHFRunSpec, RunStatus
-from rlhf_operator.decide.accept import refusal
 from rlhf_operator.decide.cleanup import expired, removal_time, superfluous
 from rlhf_operator.decide.conditions import described
 from rlhf_operator.decide.deadline import deadlines, passed
@@ -25,7 +24,6 @@ from rlhf_operator.decide.settle import abandoned, settled
 from rlhf_operator.decide.stop import grace_left, kill_time, stop_reason
 from rlhf_operator.decide.suspend import paused, resumed
 from rlhf_operator.decide.watch import breached, patience_time
-from rlhf_operator.errors import SpecError
 
 
 def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
@@ -35,7 +33,6 @@ def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
         return deleted(run, observed, now)
     if run.status.outcome is not None:
         return _over(run, observed, now)
-    refused = _refused(run.spec, observed)
     status = visited(run)
     if not observed.suspended:
         status = resumed(status, now)
@@ -47,11 +44,11 @@ def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
         status = status.evolve(stop=breached(status, status.live, execution, run.spec, now))
     if status.live is not None:
         status = _with_intent_to_stop(status, status.live, observed, run.spec, now)
-    if refused is not None:
+    if observed.refused is not None:
         status = _without_unstarted(status, observed)
     if status.live is None:
-        status = _advanced(run, status, observed, now, refused=refused is not None)
-    status = described(run, status, refused, observed, now)
+        status = _advanced(run, status, observed, now)
+    status = described(run, status, observed, now)
     actions = (
         *(() if observed.held else (Hold(),)),
         *_actions(status, observed, run.spec, now),
@@ -68,12 +65,6 @@ def _over(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
         *expired(run, now),
     )
     return Decision(run.status, actions, due if due is not None and due > now else None)
-
-
-def _refused(spec: RLHFRunSpec, observed: Observed) -> SpecError | None:
-    if observed.refused is not None or observed.pools is None:
-        return observed.refused
-    return refusal(spec, observed.pools)
 
 
 def _with_what_is_seen(
@@ -118,9 +109,7 @@ def _without_unstarted(status: RunStatus, observed: Observed) -> RunStatus:
     return abandoned(status, live)
 
 
-def _advanced(
-    run: RLHFRun, status: RunStatus, observed: Observed, now: datetime, *, refused: bool
-) -> RunStatus:
+def _advanced(run: RLHFRun, status: RunStatus, observed: Observed, now: datetime) -> RunStatus:
     """Go on with a run of which nothing is alive: end, pause, wait, or begin the next attempt."""
     due = status.due
     if status.stop is not None or due is None:
@@ -128,7 +117,7 @@ def _advanced(
     if observed.suspended:
         return paused(status, now)
     waits = due.next_attempt_time is not None and now < due.next_attempt_time
-    return status if refused or waits else begun(status, due, run, now)
+    return status if observed.refused is not None or waits else begun(status, due, run, now)
 
 
 def _actions(

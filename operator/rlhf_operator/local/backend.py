@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_operator.api import AttemptKey, RLHFRun, RunKey, placed
-from rlhf_operator.api import Pool as DeclaredPool
+from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey, placed
 from rlhf_operator.api.spec import LOCAL_POOL
 from rlhf_operator.decide import (
     Decision,
@@ -19,7 +18,6 @@ from rlhf_operator.decide import (
     LetGo,
     NotStarted,
     Observed,
-    Pool,
     RemoveJob,
     RemoveRun,
     Running,
@@ -39,8 +37,6 @@ from rlhf_operator.local.progress import read_progress, read_result
 from rlhf_operator.local.store import RunStore, write_durably
 from rlhf_operator.render import hardware_of
 from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
-
-LOCAL_POOLS = (Pool(LOCAL_POOL, maximum_nodes=1),)
 
 LAUNCHER = (sys.executable, "-m", "rlhf_trainer.launch")
 
@@ -67,7 +63,7 @@ class LocalBackend:
             return None
         live = run.status.live
         executions = {live.key: self._look(live.key)} if live else {}
-        return run, Observed(executions, LOCAL_POOLS, suspended=self.suspended)
+        return run, Observed(executions, suspended=self.suspended)
 
     async def apply(self, run: RLHFRun, decision: Decision) -> None:
         """Write the status, then start and stop what has been decided."""
@@ -124,7 +120,7 @@ class LocalBackend:
             return
         if action.key.phase is Phase.PREPARATION:
             # It plans memory, and refuses nothing: how much this machine can spare is not known.
-            local = DeclaredPool(name=LOCAL_POOL)
+            local = Pool(name=LOCAL_POOL)
             write_durably(paths.hardware, hardware_of(run.spec, {LOCAL_POOL: local}).to_json())
         config = action.config.model_dump_json(by_alias=True, indent=2)
         # The file's existence says that the attempt has been started; see `_look`.

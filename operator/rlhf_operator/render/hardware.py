@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlhf_operator.api import Pool, RLHFRunSpec, placed
-from rlhf_operator.api.placement import TRAINED_PHASES
+from rlhf_operator.api.placement import TRAINED_PHASES, field_of
 from rlhf_trainer.contract import Hardware, Phase, Place
 
 
@@ -21,6 +21,7 @@ def _place(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> Place:
     is_free = place.processes == place.gpus_per_node
     return Place(
         pool=pool.name,
+        pool_field=f"spec.placement.{field_of(spec.placement, phase, 'pool')}",
         nodes=place.nodes,
         processes=place.processes,
         is_gpu=is_gpu,

@@ -7,7 +7,7 @@ import pytest
 
 from rlhf_operator.api import AttemptKey, RLHFRun, RunStatus
 from rlhf_operator.api.manifest import parse_manifest
-from rlhf_operator.decide import Execution, Observed, Pool
+from rlhf_operator.decide import Execution, Observed
 
 MANIFEST = """\
 apiVersion: rlhf.dev/v1alpha1
@@ -42,7 +42,7 @@ def see() -> Callable[..., Observed]:
     def build(
         executions: dict[AttemptKey, Execution] | None = None, *, suspended: bool = False
     ) -> Observed:
-        return Observed(executions or {}, (Pool("local", maximum_nodes=1),), suspended=suspended)
+        return Observed(executions or {}, suspended=suspended)
 
     return build
 

@@ -22,6 +22,8 @@ class Place(BaseModel):
     )
 
     pool: str = ""
+    pool_field: str = "spec.placement.pool"
+    """Where the manifest names it."""
     nodes: int = Field(default=1, ge=1)
     processes: int = Field(default=1, ge=1)
     """Ranks on each node."""

@@ -131,4 +131,4 @@ def refusal(refused: PhasePlan) -> tuple[str, str, str]:
         f"{refused.peak.name} (predicted), {parts} among it; there are "
         f"{gib(place.memory_bytes or 0)} GiB"
     )
-    return "spec.placement.pool", place.pool or "?", problem
+    return place.pool_field, place.pool or "?", problem

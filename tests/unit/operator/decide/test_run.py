@@ -20,11 +20,11 @@ from rlhf_operator.decide import (
     Ended,
     NotStarted,
     Observed,
-    Pool,
     Running,
     StartAttempt,
     decide,
 )
+from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Outcome, Phase, Result
 
 Tell = Callable[..., Any]
@@ -192,14 +192,15 @@ def test_decide_measured_kl_sets_the_condition(
     assert story.condition(ConditionType.KL_WITHIN_LIMIT) == found
 
 
-@pytest.mark.parametrize(
-    "pools", [pytest.param((), id="none"), pytest.param((Pool("a100"),), id="another")]
+NO_PLACE = SpecError(
+    field="spec.placement.pool", value="a100", problem="no such pool here", fix="use one of: cpu"
 )
+
+
 def test_decide_unknown_pool_starts_nothing_and_ends_nothing(
-    build_run: BuildRun, noon: datetime, pools: tuple[Pool, ...]
+    build_run: BuildRun, noon: datetime
 ) -> None:
-    run = build_run()
-    decision = decide(run, Observed({}, pools), noon)
+    decision = decide(build_run(), Observed({}, refused=NO_PLACE), noon)
     assert decision.actions == ()
     accepted = decision.status.condition(ConditionType.ACCEPTED)
     progressing = decision.status.condition(ConditionType.PROGRESSING)
@@ -216,9 +217,9 @@ def test_decide_pool_that_vanished_gives_an_unstarted_attempt_up(
 ) -> None:
     status = decide(build_run(), see(), noon).status
     run = build_run(status=status)
-    assert decide(run, Observed({}, ()), noon).actions == ()
+    assert decide(run, Observed({}, refused=NO_PLACE), noon).actions == ()
     running = {AttemptKey(1, Phase.PREPARATION, 1): Running()}
-    assert decide(run, Observed(running, ()), noon).status.live is not None
+    assert decide(run, Observed(running, refused=NO_PLACE), noon).status.live is not None
 
 
 def test_decide_ended_run_absorbs_everything(tell: Tell) -> None:

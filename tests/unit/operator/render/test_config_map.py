@@ -56,6 +56,13 @@ def test_preparation_is_told_where_phases_run(
     assert digests[0] == digests[1]
 
 
+def test_a_place_says_where_its_pool_is_named(cluster_run: Build, pools: dict[str, Pool]) -> None:
+    run = cluster_run("spec.placement={pool: a100-40gb, phases: {ppo: {pool: a100-80gb}}}")
+    places = hardware_of(run.spec, pools).places
+    assert places[Phase.SFT].pool_field == "spec.placement.pool"
+    assert places[Phase.PPO].pool_field == "spec.placement.phases.ppo.pool"
+
+
 def test_pool_that_has_gone_leaves_its_memory_unknown(cluster_run: Build) -> None:
     run = cluster_run("spec.placement={pool: gone, gpusPerNode: 8}")
     place = hardware_of(run.spec, {}).places[Phase.PPO]
