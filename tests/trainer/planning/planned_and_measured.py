@@ -256,7 +256,7 @@ def _planned(
     networks = networks_of(phase, config, models)
     width = plan.width_of(config.model, is_gpu=False)
     sharding = Sharding.of(config.deepspeed, ranks=ranks, width=width, is_gpu=False)
-    update = update_of(phase, config, lengths, ranks)
+    update = update_of(phase, config, lengths, ranks, is_gpu=False)
     for name, network in zip(("policy", "critic"), engines(networks), strict=False):
         yield f"{name}.weights", sharding.weights(network.parameters, 0)
         yield f"{name}.gradients", width * network.trained

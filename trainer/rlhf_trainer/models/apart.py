@@ -24,9 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from typing_extensions import override
 
-WIDTH_STEP = 16
-"""Rows are padded to multiples of it: torch's kernel takes 38 % longer over 31 tokens than over 32,
-and 30 % longer over 47 than over 48, forward and backward."""
+from rlhf_trainer.contract.limits import WIDTH_STEP
 
 _positions: ContextVar[Tensor | None] = ContextVar("positions of a packed row", default=None)
 

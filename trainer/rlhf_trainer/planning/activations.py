@@ -100,6 +100,22 @@ def layer_bytes(of: Architecture, held: Held) -> float:
     return NORMS * _norm_bytes(of, held) + held.width * elements + log_sums
 
 
+def apart_bytes(of: Architecture, tokens: int, places: int, held: Held) -> float:
+    """Return what autograd keeps besides where attention pads a packed row: see `models.apart`.
+
+    places: tokens and pads. Pads are kept of what attention takes and gives, and all that it gives
+    once more as the packed row's.
+    """
+    kept = KEPT.get(of.family, LLAMA_LIKE)
+    attention = kept.attention * of.heads + kept.keys_values * of.key_value_heads
+    pads = (places - tokens) * (held.width * attention * of.head_size + FLOAT32 * of.heads)
+    again = 0 if held.is_frozen else tokens * held.width * of.heads * of.head_size
+    if held.recomputed:
+        return pads + again
+    # What the last layer's attention gives is picked out before it is kept.
+    return of.layers * (pads + again) - (again if of.family in PICKED else 0)
+
+
 def _unread_bytes(of: Architecture, held: Held) -> float:
     """Return what autograd does not keep of a token that nobody reads, in the last layer.
 

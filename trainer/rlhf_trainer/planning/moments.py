@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.planning.activations import (
     Held,
+    apart_bytes,
     backward_bytes,
     decoding_bytes,
     forward_bytes,
@@ -140,6 +141,8 @@ def updating(
 def pass_bytes(network: Network, update: Update, held: Held) -> float:
     """Return the most that the forward passes of a loss keep, up to the last hidden states."""
     trunk = trunk_bytes(network.architecture, update.tokens, update.read, held)
+    if update.places is not None:
+        trunk += apart_bytes(network.architecture, update.tokens, update.places, held)
     return network.forwards * trunk
 
 

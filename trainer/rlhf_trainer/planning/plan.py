@@ -121,7 +121,7 @@ def _phase_plan(
     moments = list(loading(networks, sharding, runtime))
     if trained := engines(networks):
         held = [settings_of(config, network) for network in trained]
-        update = update_of(phase, config, lengths, place.ranks)
+        update = update_of(phase, config, lengths, place.ranks, is_gpu=place.is_gpu)
         moments += updating(networks, sharding, update, runtime, settings=held)
         if phase is Phase.PPO:
             moments += measuring(networks, sharding, update, runtime, settings=held)

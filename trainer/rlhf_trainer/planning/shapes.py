@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.base import OptimizerConfig
 from rlhf_trainer.contract import Phase
-from rlhf_trainer.contract.limits import DECODE_BUDGET_FACTOR
+from rlhf_trainer.contract.limits import DECODE_BUDGET_FACTOR, WIDTH_STEP
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Update:
     """Those that are computed: PPO's last ones predict nothing."""
     read: int
     """Tokens whose last hidden state is read: for a log-probability, a value or a score."""
+    places: int | None
+    """Those that attention computes where rows are packed, pads included; else None."""
     is_alone: bool
     """Whether an update is one micro-batch, so that no gradients exist beside its activations."""
     is_scaled: bool = False
@@ -58,28 +60,41 @@ def settings_of(phase: Phase, config: TrainingConfig) -> OptimizerConfig:
     return {Phase.SFT: config.sft, Phase.REWARD_MODEL: config.reward_model}.get(phase, config.ppo)
 
 
-def update_of(phase: Phase, config: TrainingConfig, lengths: Lengths, ranks: int) -> Update:
-    """Return the largest micro-batch of a phase, with sequences as long as they may be."""
-    budget, ppo = settings_of(phase, config).tokens_per_micro_batch, config.ppo
+def update_of(
+    phase: Phase, config: TrainingConfig, lengths: Lengths, ranks: int, *, is_gpu: bool
+) -> Update:
+    """Return the largest micro-batch of a phase, with sequences as long as they may be.
+
+    On a CPU models are taken to keep packed sequences apart: most do. On a GPU FlashAttention pads
+    none.
+    """
+    settings, ppo = settings_of(phase, config), config.ppo
+    budget, is_padded = settings.tokens_per_micro_batch, is_gpu or settings.packing is False
     if phase is Phase.SFT:
         rows, length = config.sft.batch_size, lengths.demonstration
-        computed, read = length, length - 1
+        computed, read, places = length, length - 1, _padded(length)
     elif phase is Phase.REWARD_MODEL:
         rows, length = config.reward_model.batch_size, 2 * lengths.response_of_pair
-        computed, read = length, 2
+        computed, read, places = length, 2, 2 * _padded(lengths.response_of_pair)
     else:
         rows, length = ppo.minibatch_size, lengths.prompt + ppo.maximum_response_tokens
         computed, read = length - 1, ppo.maximum_response_tokens
+        places = _padded(computed)
     of_rank = -(-rows // ranks) * length
     tokens = min(max(budget, length), of_rank)
     sequences = tokens / length
     return Update(
         round(sequences * computed),
         round(sequences * read),
+        None if is_padded else round(sequences * places),
         is_alone=of_rank <= tokens,
         is_scaled=phase is Phase.PPO and ppo.temperature != 1,
         is_measured=phase is Phase.PPO and ppo.minibatch_size == ppo.rollout_batch_size,
     )
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // WIDTH_STEP) * WIDTH_STEP
 
 
 def decoding_of(phase: Phase, config: TrainingConfig, lengths: Lengths, ranks: int) -> Decoding:

@@ -14,6 +14,7 @@ from rlhf_trainer.models.log_probs import selected_log_probs
 from rlhf_trainer.planning.activations import (
     PICKED,
     Held,
+    apart_bytes,
     chunk_tokens,
     decoding_bytes,
     logits_bytes,
@@ -93,6 +94,34 @@ def test_last_layer_keeps_nothing_after_attention_of_tokens_that_nobody_reads(ll
     assert trunk_bytes(other, 100, 100, held) - trunk_bytes(other, 100, 0, held) == 100 * 2 * 4096
 
 
+def test_attention_of_a_packed_row_keeps_its_pads_and_its_output_again(llama: Sizes) -> None:
+    of, held = llama("llama-2-7b"), Held(width=4)
+    # Queries, keys, values and output of 32 heads, and the logarithm of each head's sum.
+    pad, again = 4 * 4 * 4096 + 4 * 32, 4 * 4096
+    assert apart_bytes(of, 100, 112, held) == 32 * 12 * pad + 31 * 100 * again
+    assert apart_bytes(replace(of, family="unheard-of"), 100, 100, held) == 32 * 100 * again
+    assert apart_bytes(of, 100, 112, replace(held, is_frozen=True)) == 32 * 12 * pad
+    assert apart_bytes(of, 100, 112, replace(held, recomputed=True)) == 12 * pad + 100 * again
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        pytest.param(Phase.SFT, 40.96 * 112, id="one-sequence"),
+        pytest.param(Phase.REWARD_MODEL, 40.96 * 2 * 64, id="a-pair"),
+        pytest.param(Phase.PPO, 4096 / 286 * 288, id="without-the-last-token"),
+    ],
+)
+def test_attention_pads_packed_sequences_on_a_cpu(
+    configured: Configured, phase: Phase, expected: float
+) -> None:
+    config = configured(sft={"batchSize": 64}, rewardModel={"batchSize": 64})
+    assert update_of(phase, config, LENGTHS, 1, is_gpu=False).places == round(expected)
+    assert update_of(phase, config, LENGTHS, 1, is_gpu=True).places is None
+    padded = configured(**{name: {"packing": False} for name in ("sft", "rewardModel", "ppo")})
+    assert update_of(phase, padded, LENGTHS, 1, is_gpu=False).places is None
+
+
 @pytest.mark.parametrize(
     ("phase", "expected"),
     [
@@ -105,7 +134,7 @@ def test_tokens_of_a_micro_batch_that_are_computed_and_read(
     configured: Configured, phase: Phase, expected: tuple[float, float]
 ) -> None:
     config = configured(sft={"batchSize": 64}, rewardModel={"batchSize": 64})
-    update = update_of(phase, config, LENGTHS, 1)
+    update = update_of(phase, config, LENGTHS, 1, is_gpu=True)
     assert (update.tokens, update.read) == tuple(round(number) for number in expected)
 
 
@@ -198,6 +227,7 @@ def test_buffers_of_a_step(
 
 def test_a_temperature_makes_a_copy_of_ppos_logits(configured: Configured) -> None:
     def update(temperature: float) -> Update:
-        return update_of(Phase.PPO, configured(ppo={"temperature": temperature}), LENGTHS, 1)
+        config = configured(ppo={"temperature": temperature})
+        return update_of(Phase.PPO, config, LENGTHS, 1, is_gpu=True)
 
     assert (update(1.0).is_scaled, update(0.7).is_scaled) == (False, True)
