@@ -10,6 +10,9 @@ from typing import Any
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 """Verbs that change something."""
 
+EVENT = b'{"kind":"Event","apiVersion":"audit.k8s.io/'
+"""What an event of the log begins with; no object that it tells of does."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -54,7 +57,13 @@ class AuditLog:
             log.seek(mark)
             for line in log:
                 if line.endswith(b"\n"):
-                    yield _request(json.loads(line))
+                    yield _request(_event(line))
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """Return the event that a line ends with: a killed server may have left half of one before."""
+    event: dict[str, Any] = json.loads(line[line.rindex(EVENT) :])
+    return event
 
 
 def _request(event: dict[str, Any]) -> Request:
