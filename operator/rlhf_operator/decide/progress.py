@@ -16,7 +16,7 @@ from rlhf_operator.decide.watch import is_watched, watched
 
 INTERVAL = timedelta(seconds=30)
 
-LONGEST = 4 * INTERVAL
+LONGEST_INTERVAL = 4 * INTERVAL
 """Where other writes wait, progress waits longer, but not for ever."""
 
 
@@ -34,7 +34,7 @@ def recorded(
     urgent = watch is not None and watch.breach_time == now
     last = attempt.progress_time
     too_soon = last is not None and now < last + INTERVAL
-    waits = busy and now < (last or attempt.start_time) + LONGEST
+    waits = busy and now < (last or attempt.start_time) + LONGEST_INTERVAL
     if (too_soon or waits) and not urgent:
         return phase
     seen = taken(phase, progress)

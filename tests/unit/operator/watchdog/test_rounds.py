@@ -2,17 +2,34 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session, rounds
 from rlhf_trainer.contract import Phase
+
+Targets = Callable[[Callable[[RunKey, AttemptKey], bool]], Iterator[Target]]
+OnReading = Callable[[Target, bool], None]
 
 KEY = RunKey("a", "demo")
 FIRST, SECOND = AttemptKey(1, Phase.PPO, 1), AttemptKey(1, Phase.PPO, 2)
 
 NOBODY = 1
 """A port on which nothing listens: every reading is refused at once."""
+
+
+@asynccontextmanager
+async def _reading(targets: Targets, on_reading: OnReading) -> AsyncIterator[None]:
+    """Let a watchdog go its rounds."""
+    async with new_session() as session:
+        watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
+        task = asyncio.create_task(watchdog.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _looked_at() -> list[AttemptKey]:
@@ -31,13 +48,8 @@ async def _looked_at() -> list[AttemptKey]:
         if len(seen) == 3:
             second.set()
 
-    async with new_session() as session:
-        watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
-        task = asyncio.create_task(watchdog.run())
-        async with asyncio.timeout(20):
-            await second.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with _reading(targets, on_reading), asyncio.timeout(20):
+        await second.wait()
     return seen
 
 
@@ -65,15 +77,10 @@ def test_second_readings_of_runs_that_began_together_are_spread_over_the_interva
             if len(seen) == 3:
                 enough.set()
 
-        async with new_session() as session:
-            watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
-            task = asyncio.create_task(watchdog.run())
-            async with asyncio.timeout(20):
-                await enough.wait()
+        async with _reading(targets, on_reading), asyncio.timeout(20):
+            await enough.wait()
             # From then on it waits for the whole interval.
             await asyncio.sleep(3 * rounds.TICK_SECONDS)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(read())
     assert sorted(seen) == sorted([soon, soon, late])
