@@ -30,7 +30,7 @@ from many_runs.load import (
     until,
 )
 from many_runs.plant import Plant
-from many_runs.report import STEADY, Report, Window, result
+from many_runs.report import ARRIVING, STEADY, Report, Window, result
 from many_runs.seeding import copy_run
 from many_runs.timing import Spread, Story
 from recording import load, record
@@ -40,6 +40,9 @@ TEMPLATE = "seedling"
 """The run that really ends; the other finished ones are made in its likeness."""
 
 SCRAPE_SECONDS = 15.0
+
+STOP_SECONDS = 75.0
+"""A step and a reading until a breach is seen, two readings for the trainer, and some more."""
 
 SETTLING_SECONDS = 10.0
 
@@ -215,12 +218,16 @@ class Measurement:
             await self._until_in_ppo(client, count)
             return {}
 
-        await self._watch(f"{len(names)} more at once", count, burst)
+        await self._watch(f"{len(names)} {ARRIVING}", count, burst)
         await asyncio.sleep(SCRAPE_SECONDS)
         last = count == max(self._plan.live)
         seconds = self._plan.window_seconds * (1.0 if last else 0.5)
-        breaches = self._plan.breaches if last else 0
-        await self._watch(STEADY, count, lambda: self._steady(client, seconds, breaches))
+        await self._watch(STEADY, count, lambda: self._steady(client, seconds))
+        if last and self._plan.breaches:
+            what = f"{self._plan.breaches} break the limit at once"
+            await self._watch(
+                what, count, lambda: self._steady(client, STOP_SECONDS, breaking=True)
+            )
 
     async def _watch(
         self, what: str, live: int, work: Callable[[], Awaitable[dict[str, float]]]
@@ -239,11 +246,18 @@ class Measurement:
         self.report.windows.append(window)
         plant.say(f"{window.title}: {window}")
 
-    async def _steady(self, client: Client, seconds: float, breaches: int) -> dict[str, float]:
-        """Apply some runs, end as many, break the KL limit of others; return when it was told."""
+    async def _steady(
+        self, client: Client, seconds: float, *, breaking: bool = False
+    ) -> dict[str, float]:
+        """Apply some runs and end as many; return when each trainer told that it broke the limit.
+
+        breaking: let some break it first, all at once.
+        """
         pods = await ppo_pods(client)
-        broken, ending = pods[:breaches], iter(pods[breaches:])
-        self._plant.endpoints.break_([pod["status"]["podIP"] for pod in broken])
+        broken = pods[: self._plan.breaches if breaking else 0]
+        ending = iter(pods[len(broken) :])
+        if broken:
+            self._plant.endpoints.break_([pod["status"]["podIP"] for pod in broken])
         began, count = time.monotonic(), 0
         while time.monotonic() < began + seconds:
             self._fresh += 1
@@ -276,10 +290,10 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--live", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--finished", type=int, default=10_000)
     parser.add_argument("--whole", type=int, default=300, help="finished runs with job and pod")
-    parser.add_argument("--window", type=float, default=60.0, help="seconds of steady work")
+    parser.add_argument("--window", type=float, default=120.0, help="seconds of steady work")
     parser.add_argument("--rate", type=float, default=0.4, help="runs per second in that time")
     parser.add_argument(
-        "--breaches", type=int, default=30, help="runs per step that break the rule"
+        "--breaches", type=int, default=30, help="runs that break the limit, at most live ones"
     )
     parser.add_argument(
         "--no-training-operator", action="store_true", help="leave its settings out"

@@ -11,6 +11,7 @@ from many_runs.timing import Spread, Story
 from recording import Cell, Result, Section, Table, conditions
 
 STEADY = "steady"
+ARRIVING = "more at once"
 
 ARRIVED = "run applied → job created"
 
@@ -112,8 +113,8 @@ def result(report: Report, load_before: float, command: str, part: str = "") -> 
             "Latencies are taken from the API server's audit log, CPU seconds and memory from the "
             "kernel. Everything shares the machine's cores. Steady means: while the live runs "
             "stay in PPO and are read every 15 s, a new run arrives now and then and goes through "
-            "Preparation, SFT and reward model within seconds, another one's PPO ends, and at the "
-            "largest number of live runs some break the rule on KL."
+            "Preparation, SFT and reward model within seconds, and another one's PPO ends. At the "
+            "largest number of live runs some then break the rule on KL, all at once."
         ),
         command=command,
         tables=tuple(_tables(report)),
@@ -192,7 +193,7 @@ def _processors(report: Report) -> Table:
 
 def _cost(report: Report) -> Table:
     """What one run costs until its PPO, where many come at once: little else is done then."""
-    bursts = [window for window in report.windows if window.what != STEADY]
+    bursts = [window for window in report.windows if window.what.endswith(ARRIVING)]
     names = [name for name in (bursts[0].cpu if bursts else ()) if name != OTHERS]
     rows: list[tuple[Cell, ...]] = [
         (
