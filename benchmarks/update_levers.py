@@ -48,12 +48,12 @@ def changes() -> dict[str, Change]:
         "without: one pass to measure and to learn": measured_anew,
         "without: last tokens left out": with_last_tokens,
         "without: AdamW fused": partial(stepping, fused=False),
+        "without: oneDNN's products forward and to the inputs": by_torch,
         "without: own clipping, no reduction on one rank": by_deepspeed,
         "with: micro-batches of 512 tokens": partial(budget, 512),
         "with: micro-batches of 1,024 tokens": partial(budget, 1024),
         "with: micro-batches of 2,048 tokens": partial(budget, 2048),
         "with: bfloat16 where matrices are multiplied": in_bfloat16,
-        "with: oneDNN's products forward and to the inputs": by_onednn,
         "with: torch's own RMSNorm": torch_norm,
     }
 
@@ -184,35 +184,13 @@ def in_bfloat16() -> Iterator[None]:
         yield
 
 
-def by_onednn() -> Any:  # noqa: ANN401 - a context
-    """Multiply with oneDNN where torch would with MKL, but for the weights' gradients."""
-    import torch  # noqa: PLC0415 - after the environment
+def by_torch() -> Any:  # noqa: ANN401 - a context
+    """Multiply as torch does."""
+    from torch.nn import Linear  # noqa: PLC0415 - after the environment
 
-    def product(left: Any, right: Any) -> Any:  # noqa: ANN401 - tensors
-        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")  # noqa: SLF001 - no public way
+    from rlhf_trainer.models.trained_linear import TrainedLinear  # noqa: PLC0415 - with torch
 
-    class Linear(torch.autograd.Function):
-        @staticmethod
-        @override
-        def forward(ctx: Any, rows: Any, weight: Any) -> Any:
-            ctx.save_for_backward(rows, weight)
-            return product(rows, weight)
-
-        @staticmethod
-        @override
-        def backward(ctx: Any, gradient: Any) -> Any:
-            rows, weight = ctx.saved_tensors
-            flat = gradient.flatten(0, -2)
-            return product(gradient, weight.t()), flat.t() @ rows.flatten(0, -2)
-
-    plain = torch.nn.Linear.forward
-
-    def forward(self: Any, rows: Any) -> Any:  # noqa: ANN401 - tensors
-        if self.bias is not None or self.out_features == 1:
-            return plain(self, rows)
-        return Linear.apply(rows, self.weight)  # type: ignore[no-untyped-call] # torch has no type for it
-
-    return put(torch.nn.Linear, "forward", forward)
+    return put(TrainedLinear, "forward", Linear.forward)
 
 
 def torch_norm() -> Any:  # noqa: ANN401 - a context

@@ -66,10 +66,10 @@ class _SelectedLogProbs(torch.autograd.Function):
         if temperature != 1:
             logits_NV = logits_NV / temperature
         target_N1 = target_N.unsqueeze(-1)
-        largest_N1, likeliest_N1 = logits_NV.max(-1, keepdim=True)
         probability_NV = logits_NV.softmax(-1)
-        # The likeliest token's probability is at least 1 / V, so its logarithm is exact.
-        normaliser_N1 = largest_N1 - probability_NV.gather(-1, likeliest_N1).log()
+        # Of the likeliest token, whose probability is at least 1 / V, the logarithm is exact.
+        likeliest_N1 = probability_NV.amax(-1, keepdim=True)
+        normaliser_N1 = logits_NV.amax(-1, keepdim=True) - likeliest_N1.log()
         ctx.temperature, ctx.dtype = temperature, dtype
         ctx.save_for_backward(probability_NV, target_N1)
         return (logits_NV.gather(-1, target_N1) - normaliser_N1).squeeze(-1)

@@ -13,8 +13,15 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-LEAST_FEATURES = 16
-"""Narrower layers (heads with one number, adapters of small rank) stay as they are."""
+from rlhf_trainer.models.trained_linear import (
+    LEAST_FEATURES,
+    TrainedConv1D,
+    TrainedLinear,
+    onednn_multiplies,
+)
+
+KINDS = (nn.Linear, Conv1D, TrainedLinear, TrainedConv1D)
+"""Other subclasses compute something else."""
 
 LinearForward = Callable[[Tensor], Tensor]
 
@@ -40,8 +47,7 @@ def packed(model: nn.Module) -> Iterator[None]:
 
 
 def _can_be_packed(layer: nn.Linear | Conv1D) -> bool:
-    # Subclasses compute something else.
-    if type(layer) not in (nn.Linear, Conv1D) or "forward" in vars(layer):
+    if type(layer) not in KINDS or "forward" in vars(layer):
         return False
     weight = layer.weight
     return (
@@ -53,7 +59,7 @@ def _can_be_packed(layer: nn.Linear | Conv1D) -> bool:
 
 
 def _is_supported(dtype: torch.dtype) -> bool:
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+    if not onednn_multiplies():
         return False
     if dtype is torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - torch has no other name
