@@ -46,10 +46,12 @@ class Rates:
     flops: float
     """Of a forward pass: matrix products in the shapes of the model."""
     training_flops: float
-    """Of forward and backward passes: the gradients' products, too."""
+    """Of forward and backward passes: the gradients' products, too, each at its fastest."""
     read_bytes: float
     copied_bytes: float
     """Read plus written."""
+    torch_training_flops: float = 0.0
+    """Of forward and backward passes, as torch multiplies."""
 
     def seconds(self, work: Work) -> float:
         """Return the least time of a forward pass, in which computing and moving overlap."""

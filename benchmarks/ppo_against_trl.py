@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from floor import Decoder, Rates, StepFloor, step_floor
@@ -85,44 +86,51 @@ def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
     )
 
 
-def floor_table(case: Case, found: dict[int, Sides]) -> Table:
-    """Return how far our stages are from the least they can take."""
+def floor_table(case: Case, sides: Sides) -> Table:
+    """Return how far our stages are from the least they can take on one thread."""
     rows: list[tuple[Cell, ...]] = []
-    for threads, sides in found.items():
-        for critic, side in sides.items():
-            if critic == TRL:
-                continue
-            rates = Rates(**side.facts["rates"])
-            least = floor_of(case, rates, separate_critic=critic == CRITICS[0])
-            for stage, floor, took in (
-                ("generation", least.generation, side.median("rollout")),
-                ("update", least.update, side.median("update")),
-                ("all", least.total, side.median("total")),
-            ):
-                rows.append(
-                    (
-                        threads,
-                        critic,
-                        stage,
-                        digits(took),
-                        digits(floor),
-                        digits(took / floor),
-                        digits(rates.flops / 1e9),
-                        digits(rates.training_flops / 1e9),
-                        digits(rates.read_bytes / GIB),
-                        digits(rates.copied_bytes / GIB),
-                    )
+    for critic, side in sides.items():
+        if critic == TRL:
+            continue
+        rates = Rates(**side.facts["rates"])
+        separate = critic == CRITICS[0]
+        least = floor_of(case, rates, separate_critic=separate)
+        torchs = replace(rates, training_flops=rates.torch_training_flops)
+        torch_update = floor_of(case, torchs, separate_critic=separate).update
+        for stage, floor, by_torch, took in (
+            ("generation", least.generation, None, side.median("rollout")),
+            ("update", least.update, torch_update, side.median("update")),
+            ("all", least.total, None, side.median("total")),
+        ):
+            rows.append(
+                (
+                    critic,
+                    stage,
+                    digits(took),
+                    digits(floor),
+                    digits(took / floor),
+                    None if by_torch is None else digits(took / by_torch),
+                    digits(rates.flops / 1e9),
+                    digits(rates.training_flops / 1e9),
+                    digits(rates.torch_training_flops / 1e9),
+                    digits(rates.read_bytes / GIB),
+                    digits(rates.copied_bytes / GIB),
                 )
+            )
     columns = (
-        *("threads", "critic", "stage", "CPU s", "floor s", "times the floor"),
-        *("forward GFLOP/s", "training GFLOP/s", "read GiB/s", "copy GiB/s"),
+        *("critic", "stage", "CPU s", "floor s", "times the floor", "with torch's products"),
+        *("forward GFLOP/s", "training GFLOP/s", "torch's", "read GiB/s", "copy GiB/s"),
+    )
+    products = (
+        "The floor takes each product of a training pass at the rate of the faster of torch's "
+        "library and oneDNN, over 512 rows; beside it stands the floor with torch's alone."
     )
     note = (
         "Where a rollout is one minibatch, the value stage keeps its pass as the first of the "
         "update, whose floor still counts it: an update may come out below its floor, and only "
         "the whole step tells the distance."
     )
-    return Table("our distance to the floor", columns, tuple(rows), (note,))
+    return Table("our distance to the floor, one thread", columns, tuple(rows), (products, note))
 
 
 def floor_of(case: Case, rates: Rates, *, separate_critic: bool) -> StepFloor:
@@ -156,7 +164,7 @@ def result_of(
         ),
         tables=(
             *(critic_table(critic, case, found) for critic in asked.critic),
-            floor_table(case, found),
+            *([floor_table(case, found[1])] if 1 in found else []),
         ),
         notes=(f"Fields of spec.ppo that are not the default: `{asked.ppo}`.",)
         if json.loads(asked.ppo)

@@ -7,6 +7,7 @@ the best of a few tries: a floor takes the machine at its best.
 import ctypes
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,9 +26,10 @@ def measure_rates(model: Decoder) -> Rates:
     """Return the machine's rates."""
     shapes = shapes_of(model)
     forwards, trainings = product_rate(shapes, forward), product_rate(shapes, training)
+    by_torch = product_rate(shapes, torch_training)
     read, copied = moving_rates()
     give_memory_back()
-    return Rates(forwards, trainings, read, copied)
+    return Rates(forwards, max(trainings, by_torch), read, copied, by_torch)
 
 
 def moving_rates() -> tuple[float, float]:
@@ -86,18 +88,34 @@ def training(inputs: Tensor, weight: Tensor) -> float:
     Weights that are trained change after each pass: packing them would not pay.
     """
     asked = 2.0 * len(inputs) * weight.numel()
+    seconds = (
+        asked
+        / max(rate(partial(product, left, right), asked) for product in (torch.mm, _by_onednn))
+        for left, right in _products(inputs, weight)
+    )
+    return 3 * asked / sum(seconds)
+
+
+@torch.no_grad()
+def torch_training(inputs: Tensor, weight: Tensor) -> float:
+    """Return the rate of the same three products as torch multiplies."""
+    products = _products(inputs, weight)
+    outputs = [torch.empty(left.shape[0], right.shape[1]) for left, right in products]
+
+    def all_three() -> None:
+        for (left, right), output in zip(products, outputs, strict=True):
+            torch.mm(left, right, out=output)
+
+    return rate(all_three, 3 * 2.0 * len(inputs) * weight.numel())
+
+
+def _products(inputs: Tensor, weight: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
     gradient = torch.randn(len(inputs), len(weight))
-    products = ((inputs, weight.t()), (gradient, weight), (gradient.t(), inputs))
-    return 3 / sum(1 / _fastest(left, right, asked) for left, right in products)
+    return (inputs, weight.t()), (gradient, weight), (gradient.t(), inputs)
 
 
-def _fastest(left: Tensor, right: Tensor, asked: float) -> float:
-    """Return the rate of a product: torch's, or oneDNN's."""
-    output = torch.empty(left.shape[0], right.shape[1])
-    plain = rate(lambda: torch.mm(left, right, out=output), asked)
-    if not torch.backends.mkldnn.is_available():
-        return plain
-    return max(plain, rate(lambda: _onednn(left, right.t()), asked))
+def _by_onednn(left: Tensor, right: Tensor) -> Tensor:
+    return _onednn(left, right.t()) if torch.backends.mkldnn.is_available() else left @ right
 
 
 def _onednn(inputs: Tensor, weight: Tensor) -> Tensor:
