@@ -37,6 +37,8 @@ CRITICS = ("Separate", "SharedTrunk")
 STAGES = ("rollout", "reference", "value", "score", "update")
 GIB = 2**30
 
+MEMORY = "memory of TRL's"
+
 Sides = dict[str, Measured]
 
 
@@ -62,12 +64,34 @@ def critic_table(critic: str, case: Case, found: dict[int, Sides]) -> Table:
         title += f"; TRL {WITH_PPO} has no shared trunk: it is the same as above"
     columns = (
         *("threads", "side", *STAGES, "rest", "all", "wall s", "samples/s", "peak GiB"),
-        *("times as fast (CPU)", "times as fast (wall)", "memory of TRL's"),
+        *("times as fast (CPU)", "times as fast (wall)", MEMORY),
     )
     notes = (
         "TRL's update has all that no other stage has: log-probabilities and advantages, too.",
     )
     return Table(title, columns, tuple(rows), notes)
+
+
+def headline(critic: str, compared: Table, floor: Table | None) -> str:
+    """Return in a line how one of our critics compares on the fewest threads."""
+    names = compared.columns
+    ours = next(
+        found
+        for row in compared.rows
+        if (found := dict(zip(names, row, strict=True)))["side"] == "ours"
+    )
+    told = (
+        f"{critic}: {ours['times as fast (CPU)']:.3g} times as fast as TRL on "
+        f"{ours['threads']} thread{'s' if ours['threads'] != 1 else ''}, in "
+        f"{ours[MEMORY]:.2g} of its memory"
+    )
+    rows = floor.rows if floor is not None and ours["threads"] == 1 else ()
+    over = {row[1]: row[4] for row in rows if row[0] == critic}
+    if over:
+        told += (
+            f"; generation {over['generation']:.3g}, update {over['update']:.3g} times the floor"
+        )
+    return told
 
 
 def _row(case: Case, side: Measured, trl: Measured) -> tuple[Cell, ...]:
@@ -146,6 +170,8 @@ def result_of(
 ) -> Result:
     """Return the result of one case."""
     case, label = CASES[name], asked.label
+    compared = {critic: critic_table(critic, case, found) for critic in asked.critic}
+    floor = floor_table(case, found[1]) if 1 in found else None
     return Result(
         name=f"ppo-{name}{f'-{label}' if label else ''}",
         section=Section.TRAINING,
@@ -162,10 +188,8 @@ def result_of(
             options().parse_args([]),
             without=("start", "results"),
         ),
-        tables=(
-            *(critic_table(critic, case, found) for critic in asked.critic),
-            *([floor_table(case, found[1])] if 1 in found else []),
-        ),
+        headlines=tuple(headline(critic, table, floor) for critic, table in compared.items()),
+        tables=(*compared.values(), *([floor] if floor is not None else [])),
         notes=(f"Fields of spec.ppo that are not the default: `{asked.ppo}`.",)
         if json.loads(asked.ppo)
         else (),

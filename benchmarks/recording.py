@@ -98,6 +98,8 @@ class Result:
     """What was measured and how, in a few sentences."""
     command: str
     """What measures it again."""
+    headlines: tuple[str, ...] = ()
+    """What it comes to, for whoever reads nothing else."""
     tables: tuple[Table, ...] = ()
     levers: tuple[Lever, ...] = ()
     notes: tuple[str, ...] = ()

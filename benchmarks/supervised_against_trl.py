@@ -101,6 +101,12 @@ def result_of(rows: list[list[Cell]], told: Conditions, asked: argparse.Namespac
             options().parse_args([]),
             without=("start", "results"),
         ),
+        headlines=tuple(
+            f"{phase}, {model}: {faster:.3g} times as fast as TRL on {threads} "
+            f"thread{'s' if threads != 1 else ''}, in {memory:.2g} of its memory"
+            for phase, model, _, threads, side, *_, faster, _, memory in rows
+            if side != TRL
+        ),
         tables=(Table("a step", columns, tuple(map(tuple, rows))),),
         conditions=told,
     )

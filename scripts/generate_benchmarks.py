@@ -28,12 +28,17 @@ are of the same run; nothing here decides a test. [How to run them](../benchmark
 
 def page(results: Sequence[Result]) -> str:
     """Return the page."""
-    parts = [HEAD]
+    parts = [HEAD, _glance(results)]
     for section, members in groupby(results, key=lambda result: result.section):
         parts.append(f"\n## {section}\n")
         parts.extend(_result(result) for result in members)
     parts.append(_levers(results))
     return "".join(parts)
+
+
+def _glance(results: Sequence[Result]) -> str:
+    rows = [(result.title, line) for result in results for line in result.headlines]
+    return "\n## At a glance\n\n" + _grid(("what", "found"), rows) if rows else ""
 
 
 def _result(result: Result) -> str:

@@ -1,7 +1,7 @@
 """What was measured of the operator at scale, and the tables that are made of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from many_runs.levers import LEVERS
@@ -14,6 +14,7 @@ STEADY = "steady"
 ARRIVING = "more at once"
 
 ARRIVED = "run applied → job created"
+FOLLOWED = "pod ended → next phase's job created"
 
 _BREACHES = (
     "Breaches: a trainer takes a step every 5 s and is read every 15 s; it has the time of two "
@@ -52,7 +53,7 @@ class Window:
         """Return what the audit log tells of it."""
         found = {
             ARRIVED: Spread.of(story.apply_to_job()),
-            "pod ended → next phase's job created": Spread.of(story.phase_to_phase()),
+            FOLLOWED: Spread.of(story.phase_to_phase()),
             "job created → pod created (training operator)": Spread.of(story.job_to_pod()),
             "breach served → in the status": Spread.of(story.breach_seen(told)),
             "trainer's time over → stop in the status": Spread.of(
@@ -117,12 +118,33 @@ def result(report: Report, load_before: float, command: str, part: str = "") -> 
             "largest number of live runs some then break the rule on KL, all at once."
         ),
         command=command,
+        headlines=tuple(_headlines(report)),
         tables=tuple(_tables(report)),
         levers=() if part else LEVERS,
         conditions=conditions(
             load_before, packages=("kopf", "kubernetes", "aiohttp", "pydantic"), settings={}
         ),
     )
+
+
+def _headlines(report: Report) -> Iterator[str]:
+    for window in report.windows:
+        if window.what != STEADY:
+            continue
+        told = (
+            f"{name} p50 {window.spreads[name].p50:.2g} s, p99 {window.spreads[name].p99:.2g} s"
+            for name in (ARRIVED, FOLLOWED)
+            if name in window.spreads
+        )
+        yield f"{window.live} live runs at steady work: {'; '.join(told)}"
+    base = report.empty_kopf
+    for what, runs, start in report.starts:
+        if base is not None and runs:
+            over = 1000 * (start.memory.resident - base.resident) / runs
+            yield (
+                f"{what}: all looked at {start.caught_up:.0f} s after the start, {over:.2g} kB "
+                "each over an operator that does nothing"
+            )
 
 
 def _tables(report: Report) -> list[Table]:

@@ -48,8 +48,12 @@ def test_ppo_is_compared_with_trl_and_with_its_floor(
     for side in sides.values():
         assert all(isinstance(side[stage], float) for stage in ppo_against_trl.STAGES)
         assert all(side[stage] for stage in ppo_against_trl.STAGES)
-    assert [row[2] for row in floor.rows] == ["generation", "update", "all"]
-    assert all(row[4] for row in floor.rows)
+    stages = [dict(zip(floor.columns, row, strict=True)) for row in floor.rows]
+    assert [row["stage"] for row in stages] == ["generation", "update", "all"]
+    assert all(row["times the floor"] for row in stages)
+    assert stages[1]["with torch's products"] <= stages[1]["times the floor"]
+    (found,) = result.headlines
+    assert found.startswith("Separate: ")
     assert result.conditions is not None
     assert result.conditions.versions["trl"] == trl_with_ppo.version
 

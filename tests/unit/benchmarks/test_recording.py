@@ -76,6 +76,28 @@ def test_the_command_measures_what_was_measured() -> None:
     assert command_line("x", usual, usual) == "python benchmarks/x.py"
 
 
+def test_the_page_begins_with_what_it_comes_to() -> None:
+    told = replace(RESULT, headlines=("twice as fast",))
+    assert "## At a glance" not in page([RESULT])
+    glance, _, _ = page([RESULT, told]).partition(f"## {Section.TRAINING}")
+    assert glance.count("| First | twice as fast |") == 1
+
+
+def test_a_headline_says_how_a_critic_compares() -> None:
+    columns = ("threads", "side", "times as fast (CPU)", ppo_against_trl.MEMORY)
+    compared = Table("t", columns, ((1, "TRL", 1.0, 1.0), (1, "ours", 2.058, 0.5857)))
+    floor = Table(
+        "f",
+        ("critic", "stage", "CPU s", "floor s", "times the floor"),
+        (("Separate", "generation", 1.0, 0.5, 2.0), ("Separate", "update", 3.0, 2.0, 1.5)),
+    )
+    assert ppo_against_trl.headline("Separate", compared, floor) == (
+        "Separate: 2.06 times as fast as TRL on 1 thread, in 0.59 of its memory; "
+        "generation 2, update 1.5 times the floor"
+    )
+    assert "floor" not in ppo_against_trl.headline("SharedTrunk", compared, floor)
+
+
 def test_the_page_has_tables_levers_and_what_is_missing() -> None:
     missing = replace(
         RESULT, name="two", section=Section.GPU, tables=(), levers=(), unmeasured="no card"
