@@ -106,7 +106,7 @@ compare-trl: $(INSTALLED) ## Run PPO by TRL and by ours, three seeds each, and w
 	$(BIN)/python scripts/trl_page.py $(TRL_CURVES) docs/trl.md
 
 .PHONY: bench
-bench: bench-ppo bench-formats bench-supervised bench-plan bench-operator docs ## Measure speed and memory on CPU, beside TRL, and the operator; half an hour
+bench: bench-ppo bench-formats bench-supervised bench-plan bench-operator docs ## Measure speed and memory on CPU, beside TRL, and the operator; three quarters of an hour
 
 .PHONY: bench-ppo
 bench-ppo: $(INSTALLED) ## Measure PPO beside TRL's, and its distance to the machine's limit

@@ -44,6 +44,9 @@ SCRAPE_SECONDS = 15.0
 STOP_SECONDS = 75.0
 """A step and a reading until a breach is seen, two readings for the trainer, and some more."""
 
+AFTER_BURST_SECONDS = 150.0
+"""Progress that a burst holds up is written within two minutes, and then half a minute apart."""
+
 SETTLING_SECONDS = 10.0
 
 BURST = 40
@@ -219,8 +222,8 @@ class Measurement:
             return {}
 
         await self._watch(f"{len(names)} {ARRIVING}", count, burst)
-        await asyncio.sleep(SCRAPE_SECONDS)
         last = count == max(self._plan.live)
+        await asyncio.sleep(AFTER_BURST_SECONDS if last else SCRAPE_SECONDS)
         seconds = self._plan.window_seconds * (1.0 if last else 0.5)
         await self._watch(STEADY, count, lambda: self._steady(client, seconds))
         if last and self._plan.breaches:
@@ -237,12 +240,13 @@ class Measurement:
         mark, meter, began = plant.cluster.audit.mark(), plant.meter(), time.monotonic()
         counters, requests = plant.counters(), plant.endpoints.requests()
         told = await work()
-        seconds, cpu = time.monotonic() - began, meter.read()
+        seconds, cpu, memory = time.monotonic() - began, meter.read(), plant.operator_memory()
+        counted, scraped = plant.counters(), plant.endpoints.requests()
         story = Story(plant.cluster.audit.since(mark), plant.operator.user)
         window = Window.of(what, live, seconds, story, told, SCRAPE_SECONDS)
-        window.cpu, window.memory = cpu, plant.operator_memory()
-        window.scrapes = plant.endpoints.requests() - requests
-        window.take_passes(counters, plant.counters())
+        window.cpu, window.memory = cpu, memory
+        window.scrapes = scraped - requests
+        window.take_passes(counters, counted)
         self.report.windows.append(window)
         plant.say(f"{window.title}: {window}")
 

@@ -172,6 +172,7 @@ def result_of(
     case, label = CASES[name], asked.label
     compared = {critic: critic_table(critic, case, found) for critic in asked.critic}
     floor = floor_table(case, found[1]) if 1 in found else None
+    settings = json.loads(asked.ppo)
     return Result(
         name=f"ppo-{name}{f'-{label}' if label else ''}",
         section=Section.TRAINING,
@@ -188,11 +189,12 @@ def result_of(
             options().parse_args([]),
             without=("start", "results"),
         ),
-        headlines=tuple(headline(critic, table, floor) for critic, table in compared.items()),
+        headlines=tuple(
+            headline(critic, table, floor) + (f"; with `{asked.ppo}`" if settings else "")
+            for critic, table in compared.items()
+        ),
         tables=(*compared.values(), *([floor] if floor is not None else [])),
-        notes=(f"Fields of spec.ppo that are not the default: `{asked.ppo}`.",)
-        if json.loads(asked.ppo)
-        else (),
+        notes=(f"Fields of spec.ppo that are not the default: `{asked.ppo}`.",) if settings else (),
         conditions=told,
     )
 

@@ -32,8 +32,6 @@ SHORT: Mapping[str, Any] = {
 }
 """Parts of a spec by which PPO follows upon Preparation."""
 
-NOT_FOUND, CONFLICT = 404, 409
-
 
 @dataclass(frozen=True)
 class Client:

@@ -158,14 +158,10 @@ class Plant:
             timeout_seconds=120,
         )
         ready = time.monotonic() - began
-        counted = 0.0
 
         def caught_up() -> bool:
-            nonlocal counted
             page = self.counters()
-            quiet = page["pass_duration_seconds_count"] == counted and not page["queue_depth"]
-            counted = page["pass_duration_seconds_count"]
-            return quiet and counted >= runs
+            return not page["queue_depth"] and page["pass_duration_seconds_count"] >= runs
 
         until(caught_up, "every run to be looked at", timeout_seconds=240, every_seconds=1)
         caught = time.monotonic() - began

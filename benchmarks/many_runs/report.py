@@ -10,6 +10,8 @@ from many_runs.processes import OTHERS, Memory
 from many_runs.timing import Spread, Story
 from recording import Cell, Result, Section, Table, conditions
 
+HUNDRED = 100
+
 STEADY = "steady"
 ARRIVING = "more at once"
 
@@ -132,9 +134,9 @@ def _headlines(report: Report) -> Iterator[str]:
         if window.what != STEADY:
             continue
         told = (
-            f"{name} p50 {window.spreads[name].p50:.2g} s, p99 {window.spreads[name].p99:.2g} s"
+            f"{name} p50 {spread.p50:.2g} s, {_tail(spread)}"
             for name in (ARRIVED, FOLLOWED)
-            if name in window.spreads
+            if (spread := window.spreads.get(name))
         )
         yield f"{window.live} live runs at steady work: {'; '.join(told)}"
     base = report.empty_kopf
@@ -145,6 +147,13 @@ def _headlines(report: Report) -> Iterator[str]:
                 f"{what}: all looked at {start.caught_up:.0f} s after the start, {over:.2g} kB "
                 "each over an operator that does nothing"
             )
+
+
+def _tail(spread: Spread) -> str:
+    """Return the 99th percentile; of fewer values it would be the largest."""
+    if spread.count < HUNDRED:
+        return f"largest of {spread.count} {spread.largest:.2g} s"
+    return f"p99 of {spread.count} {spread.p99:.2g} s"
 
 
 def _tables(report: Report) -> list[Table]:

@@ -79,6 +79,7 @@ class Operator:
         self._ready, self._stop = asyncio.Event(), stop
         self._watching = asyncio.Event()
         self._failed, self._not_listed = False, ""
+        self._changed: set[RunKey] = set()
 
     async def run(self) -> bool:
         """Work until told to stop; return whether that was what ended it."""
@@ -136,19 +137,20 @@ class Operator:
         take_signals(self._stop)
         await asyncio.sleep(SECOND_LIST_SECONDS)
         while True:
-            await self._list()
-            await asyncio.sleep(self._settings.resync_seconds)
+            listed = await self._list()
+            await asyncio.sleep(self._settings.resync_seconds if listed else LIST_RETRY_SECONDS)
 
     async def _list(self) -> bool:
         try:
-            changed = await resync(self._api, self._cache, self._settings.scopes)
+            await resync(self._api, self._cache, self._settings.scopes, self._changed)
         except ClusterError as error:
             logger.warning("the cluster could not be listed: %s", error)
             self._not_listed = f": {error}"
             return False
         # Whoever still works does not wait for all that have ended.
-        for key in sorted(changed, key=self._cache.runs.is_settled):
+        for key in sorted(self._changed, key=self._cache.runs.is_settled):
             self._queue.add(key)
+        self._changed.clear()
         return True
 
     def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback

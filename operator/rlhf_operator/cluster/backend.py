@@ -50,6 +50,11 @@ logger = logging.getLogger(__name__)
 BUSY_WRITES = 4
 """So many statuses on their way are enough: what brings progress alone would hold up the rest."""
 
+CROWDED_WRITES = 8
+"""Half of the passes that there are at a time. Of a thousand runs so many can have waited too long
+at once that new runs and ends of pods would find no turn.
+"""
+
 
 class Readings(Protocol):
     """What has been read of an attempt's metrics from outside."""
@@ -153,6 +158,7 @@ class ClusterBackend:
             edited=edited,
             recheck_at=recheck_at,
             busy=self._writing >= BUSY_WRITES,
+            crowded=self._writing >= CROWDED_WRITES,
         )
 
     def _judged(self, run: RLHFRun) -> tuple[SpecError | None, str | None]:

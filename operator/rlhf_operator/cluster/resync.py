@@ -17,14 +17,21 @@ FEW = 20
 """Objects that have changed and are asked for one by one; for more, all are listed again."""
 
 
-async def resync(api: Api, cache: Cache, scopes: Sequence[str | None]) -> set[RunKey]:
-    """Bring the cache up to date; return the runs for which something was new."""
-    changed: set[RunKey] = set()
+async def resync(
+    api: Api, cache: Cache, scopes: Sequence[str | None], changed: set[RunKey]
+) -> None:
+    """Bring the cache up to date; add the runs for which something was new to `changed`.
+
+    What a list brought before it failed is no news to the next one: it is in `changed` already.
+
+    Raises:
+        ClusterError: something could not be listed.
+    """
     # Pods before jobs before runs: who sees a run finds its jobs, who sees a job finds its pods.
     for kind, store in ((PODS, cache.pods), (JOBS, cache.jobs), (RUNS, cache.runs)):
         query = {} if kind is RUNS else {"labelSelector": RUN_LABEL}
-        changed |= await _take(api, store, kind, scopes, query)
-    return changed
+        async for new in _take(api, store, kind, scopes, query):
+            changed |= new
 
 
 async def refresh(api: Api, cache: Cache, key: RunKey) -> None:
@@ -36,7 +43,8 @@ async def refresh(api: Api, cache: Cache, key: RunKey) -> None:
     # Jobs before pods: an end that the first list shows has its pods' ends in the second.
     for kind, store in ((JOBS, cache.jobs), (PODS, cache.pods)):
         query = {"labelSelector": f"{RUN_LABEL}={key.name}"}
-        await _take(api, store, kind, (key.namespace,), query, only=key)
+        async for _ in _take(api, store, kind, (key.namespace,), query, only=key):
+            pass
 
 
 async def _take(
@@ -47,14 +55,13 @@ async def _take(
     query: Mapping[str, str],
     *,
     only: RunKey | None = None,
-) -> set[RunKey]:
-    """Take in a list; return the runs for which something was new."""
+) -> AsyncIterator[set[RunKey]]:
+    """Take in a list; yield the runs for which something was new, page by page."""
     # Most of what is known has ended and changes no more: its version tells that, in a third of
     # the bytes.
     whole = only is not None or store.is_empty()
     listed: set[Place] = set()
     unknown: list[Json] = []
-    changed: set[RunKey] = set()
     versions = []
     for scope in scopes:
         async for objects, version in _pages(api, kind, scope, query, whole=whole):
@@ -62,13 +69,13 @@ async def _take(
             listed |= places
             versions.append(version)
             if whole:
-                changed |= {key for obj in news if (key := store.put(obj))}
+                yield {key for obj in news if (key := store.put(obj))}
             else:
                 unknown += news
     async for objects in _whole(api, kind, scopes, query, unknown):
-        changed |= {key for obj in store.news(objects)[0] if (key := store.put(obj))}
+        yield {key for obj in store.news(objects)[0] if (key := store.put(obj))}
     # All of the lists are true as of the oldest of their versions.
-    return changed | store.drop_unlisted(listed, min(versions), only=only)
+    yield store.drop_unlisted(listed, min(versions), only=only)
 
 
 async def _whole(

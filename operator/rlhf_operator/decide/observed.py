@@ -112,7 +112,9 @@ class Observed:
     recheck_at: datetime | None = None
     """When time alone changes what is seen."""
     busy: bool = False
-    """Writes wait for each other: those that can wait should."""
+    """Writes wait for each other: those that can wait should, for a while."""
+    crowded: bool = False
+    """So many wait that what can wait must, however long it has."""
 
     def execution(self, key: AttemptKey) -> Execution:
         """Return what is seen of one attempt."""

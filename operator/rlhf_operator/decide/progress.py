@@ -11,17 +11,17 @@ from itertools import islice
 
 from rlhf_operator.api import LiveAttempt, PhaseStatus, RLHFRunSpec
 from rlhf_operator.api.status import MAXIMUM_METRICS
-from rlhf_operator.decide.observed import AttemptProgress, Running
+from rlhf_operator.decide.observed import AttemptProgress, Observed, Running
 from rlhf_operator.decide.watch import is_watched, watched
 
 INTERVAL = timedelta(seconds=30)
 
 LONGEST_INTERVAL = 4 * INTERVAL
-"""Where other writes wait, progress waits longer, but not for ever."""
+"""Where other writes wait, progress waits longer; where too many do, until there are fewer."""
 
 
 def recorded(
-    live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: datetime, *, busy: bool = False
+    live: LiveAttempt, running: Running, spec: RLHFRunSpec, now: datetime, observed: Observed
 ) -> PhaseStatus:
     """Return the phase with the progress of its live attempt, if it is time to take it in.
 
@@ -34,8 +34,8 @@ def recorded(
     urgent = watch is not None and watch.breach_time == now
     last = attempt.progress_time
     too_soon = last is not None and now < last + INTERVAL
-    waits = busy and now < (last or attempt.start_time) + LONGEST_INTERVAL
-    if (too_soon or waits) and not urgent:
+    waits = observed.busy and now < (last or attempt.start_time) + LONGEST_INTERVAL
+    if (too_soon or waits or observed.crowded) and not urgent:
         return phase
     seen = taken(phase, progress)
     moved = progress.heartbeat is not None and progress.heartbeat != attempt.heartbeat

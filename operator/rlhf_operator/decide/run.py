@@ -78,7 +78,7 @@ def _with_what_is_seen(
         case NotStarted():
             return status
         case Running() as running:
-            return status.with_phase(recorded(live, running, spec, now, busy=observed.busy))
+            return status.with_phase(recorded(live, running, spec, now, observed))
         case Ended() as ended:
             return settled(status, live, ended, spec, now)
         case never:

@@ -110,7 +110,9 @@ async def _listed(
         async def listed() -> set[str]:
             # Nothing is in the other namespace.
             scopes = (NAMESPACE, "default")
-            return {key.name for key in await listing.resync(api, cache, scopes)}
+            changed: set[RunKey] = set()
+            await listing.resync(api, cache, scopes, changed)
+            return {key.name for key in changed}
 
         found = [await listed(), await listed()]
         for names in (("page-1", "page-2"), ("page-3", "page-4", "page-5")):

@@ -44,12 +44,14 @@ class Story:
         *,
         suspended: bool = False,
         busy: bool = False,
+        crowded: bool = False,
     ) -> Decision:
         """Let time pass, look at the live attempt as `execution`, and decide."""
         self.now += timedelta(seconds=seconds)
         live = self.run.status.live
         executions = {live.key: execution} if live and execution else {}
-        seen = replace(self.see(executions, suspended=suspended), busy=busy)
+        seen = self.see(executions, suspended=suspended)
+        seen = replace(seen, busy=busy, crowded=crowded)
         self.decision = decide(self.run, seen, self.now)
         self.run = self.run.model_copy(update={"status": self.decision.status})
         return self.decision

@@ -263,6 +263,16 @@ def test_decide_progress_waits_while_other_writes_do_but_not_for_ever(tell: Tell
     assert story.phase.step == 13
 
 
+def test_decide_progress_waits_while_too_many_other_writes_do(tell: Tell) -> None:
+    story = tell().in_ppo()
+    story.after(20, Running(AttemptProgress(step=1)))
+    for step in range(2, 20):
+        story.after(60, Running(AttemptProgress(step=step)), busy=True, crowded=True)
+    assert story.phase.step == 1
+    story.after(1, Running(AttemptProgress(step=20)), busy=True)
+    assert story.phase.step == 20
+
+
 def test_decide_first_progress_waits_while_other_writes_do_but_not_for_ever(tell: Tell) -> None:
     story = tell().in_ppo()
     began = story.phase.running

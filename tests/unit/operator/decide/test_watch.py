@@ -148,5 +148,5 @@ def test_certified_checkpoint_of_a_later_step_is_one_of_this_phase(tell: Tell) -
 def test_breach_does_not_wait_while_other_writes_do(tell: Tell) -> None:
     story = tell(*LIMITS).in_ppo()
     story.after(0, busy=True)
-    story.after(1, shown(40.0), busy=True)
+    story.after(1, shown(40.0), busy=True, crowded=True)
     assert story.phase.running.watch.breach == "KLCeilingExceeded"
