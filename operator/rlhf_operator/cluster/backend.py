@@ -97,6 +97,7 @@ class ClusterBackend:
         run = read_run(raw)
         if isinstance(run, SpecError):
             await self._tell_unreadable(raw, run)
+            self._looked_at.pop(key, None)
             return None
         self._forget_what_is_over(run)
         return run, await self._observed(run, raw)
@@ -342,6 +343,8 @@ class ClusterBackend:
             self._cache.jobs.forget(run.key, lambda job: attempt_key(job) == key)
             return
         jobs = {job["metadata"]["uid"] for job in self._cache.jobs.of(run.key)}
+        if not self._deleted.get(run.key, set()) & jobs:
+            self._deleted.pop(run.key, None)
         self._cache.jobs.forget(run.key)
         self._cache.pods.forget(run.key, lambda pod: any(_is_of(pod, uid) for uid in jobs))
         self._readings.forget(run.key)
