@@ -143,6 +143,17 @@ LEVERS: tuple[Lever, ...] = (
         ),
     ),
     Lever(
+        "Leave progress while eight other statuses are on their way, however long it has waited",
+        kept=True,
+        numbers=(
+            "1,000 live runs at steady work: pod ended → next job p99 1.33 s in place of 3.46, run "
+            "applied → job at most 1.36 s of 48 in place of 4.88. Part of it is that the work is "
+            "looked at 150 s after the burst before it in place of 15, and that others used 0.3 "
+            "CPU s in place of 7.1. Of what is left the audit log shows 0.1 to 0.4 s in requests; "
+            "the rest, up to 0.8 s, runs wait in the operator's own process"
+        ),
+    ),
+    Lever(
         "Read the pools' files only once something about them has changed; look for the pod only "
         "of a run whose turn it is to be read",
         kept=True,
