@@ -61,6 +61,7 @@ class Plan:
     finished: int
     whole: int
     window_seconds: float
+    settle_seconds: float
     rate: float
     breaches: int
     training_operator: bool
@@ -223,7 +224,7 @@ class Measurement:
 
         await self._watch(f"{len(names)} {ARRIVING}", count, burst)
         last = count == max(self._plan.live)
-        await asyncio.sleep(AFTER_BURST_SECONDS if last else SCRAPE_SECONDS)
+        await asyncio.sleep(self._plan.settle_seconds if last else SCRAPE_SECONDS)
         seconds = self._plan.window_seconds * (1.0 if last else 0.5)
         await self._watch(STEADY, count, lambda: self._steady(client, seconds))
         if last and self._plan.breaches:
@@ -295,6 +296,12 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--finished", type=int, default=10_000)
     parser.add_argument("--whole", type=int, default=300, help="finished runs with job and pod")
     parser.add_argument("--window", type=float, default=120.0, help="seconds of steady work")
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=AFTER_BURST_SECONDS,
+        help="seconds from the last burst to the steady work",
+    )
     parser.add_argument("--rate", type=float, default=0.4, help="runs per second in that time")
     parser.add_argument(
         "--breaches", type=int, default=30, help="runs that break the limit, at most live ones"
@@ -309,6 +316,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
         finished=read.finished,
         whole=min(read.whole, read.finished),
         window_seconds=read.window,
+        settle_seconds=read.settle,
         rate=read.rate,
         breaches=read.breaches,
         training_operator=not read.no_training_operator,

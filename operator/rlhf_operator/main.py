@@ -35,6 +35,10 @@ from rlhf_operator.watching import follow
 logger = logging.getLogger(__name__)
 
 LIST_RETRY_SECONDS = 1.0
+"""Nothing can be done before the first list."""
+
+RELIST_SECONDS = 10.0
+"""The same for later lists: whoever could not answer is not to be asked all the time."""
 
 SECOND_LIST_SECONDS = 5.0
 """Watches begin a moment after the first list: what went in between is found by a second one."""
@@ -138,7 +142,7 @@ class Operator:
         await asyncio.sleep(SECOND_LIST_SECONDS)
         while True:
             listed = await self._list()
-            await asyncio.sleep(self._settings.resync_seconds if listed else LIST_RETRY_SECONDS)
+            await asyncio.sleep(self._settings.resync_seconds if listed else RELIST_SECONDS)
 
     async def _list(self) -> bool:
         try:

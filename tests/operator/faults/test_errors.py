@@ -100,8 +100,8 @@ def test_right_taken_away_ends_the_process_and_a_fresh_one_waits_for_it(
     assert behind.process.wait(timeout=120) == 1
     assert "a watch has failed" in behind.tail()
     behind.tend()
-    until(lambda: "could not be listed" in behind.tail(), behind.tail)
-    assert behind.answer("/readyz")[0] == 503
+    until(lambda: behind.is_serving() and behind.answer("/readyz")[0] == 503, behind.tail)
+    assert "could not be listed" in behind.tail()
     proxy.forbidding = False
     runs_end(behind, runs)
     record("faults", fault="right taken away", runs=1, counts={"times": 1})
