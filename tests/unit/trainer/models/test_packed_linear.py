@@ -43,21 +43,6 @@ def with_adapter(lm: PreTrainedModel) -> PreTrainedModel:
     return lm
 
 
-@pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of products with packed weights, as its only item."""
-    count = [0]
-    real = torch.ops.mkldnn._linear_pointwise
-
-    class Counted:
-        def __call__(self, *args: object) -> torch.Tensor:
-            count[0] += 1
-            return real(*args)
-
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", Counted())
-    return count
-
-
 def linear_layers(model: nn.Module) -> int:
     return sum(
         type(layer) in (nn.Linear, Conv1D) and min(layer.weight.shape) >= LEAST_FEATURES

@@ -38,21 +38,6 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16, "n_inner": 4
 ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")
 
 
-@pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of oneDNN's products, as its only item."""
-    count = [0]
-    real = torch.ops.mkldnn._linear_pointwise
-
-    class Counted:
-        def __call__(self, *args: object) -> torch.Tensor:
-            count[0] += 1
-            return real(*args)
-
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", Counted())
-    return count
-
-
 def made(model_type: str, *, adapter: bool = False, onednn: bool = False) -> PreTrainedModel:
     """Return a model as a phase has it: adapters come after loading."""
     torch.manual_seed(0)
