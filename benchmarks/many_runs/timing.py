@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from rlhf_harness.audit import Request
 
-PATIENCE_READINGS = 2
+from rlhf_operator.decide.watch import PATIENCE_READINGS
 
 FAILED = 300
 """Statuses from here on are no success."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from rlhf_operator.leader.timing import LEASE_SECONDS
+from rlhf_trainer.contract import METRICS_PORT
 
 DEFAULT_WORKERS = 16
 """Passes wait for the API server most of their time."""
@@ -87,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_RESYNC_SECONDS,
         help=f"default: {DEFAULT_RESYNC_SECONDS:g}",
     )
-    parser.add_argument("--metrics-port", type=int, default=8000, help="default: 8000")
+    parser.add_argument(
+        "--metrics-port", type=int, default=METRICS_PORT, help=f"default: {METRICS_PORT}"
+    )
     parser.add_argument("--lease-namespace", default="default", help="default: default")
     parser.add_argument("--lease-name", default="rlhf-operator", help="default: rlhf-operator")
     parser.add_argument(

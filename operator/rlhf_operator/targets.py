@@ -20,19 +20,34 @@ _PHASES = frozenset(Phase)
 _DEFAULT_INTERVAL = Monitoring().scrape_interval_seconds
 
 
-def targets(cache: Cache, is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
-    """Yield every live attempt with an address whose turn it is.
+Live = tuple[AttemptKey, Json]
+"""A live attempt, and what the status holds of it."""
 
-    Runs are not made into models for it, nor pods looked for in vain: this happens twice a second.
+
+class Targets:
+    """The live attempts of what a cache shows.
+
+    Asked four times a second: what a run's status says is looked up again only in another state.
     """
-    for key, raw in cache.runs.unsettled():
-        live = _live(raw)
-        if live is None:
-            continue
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._known: dict[RunKey, tuple[Json, Live | None]] = {}
+
+    def __call__(self, is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
+        """Yield every live attempt with an address whose turn it is."""
+        before, self._known = self._known, {}
+        for key, raw in self._cache.runs.unsettled():
+            known = before.get(key)
+            if known is None or known[0] is not raw:
+                known = raw, _live(raw)
+            self._known[key] = known
+            if (live := known[1]) is not None and is_due(key, live[0]):
+                yield from self._target(key, raw, live)
+
+    def _target(self, key: RunKey, raw: Json, live: Live) -> Iterator[Target]:
         attempt, running = live
-        if not is_due(key, attempt):
-            continue
-        address = _address(cache, key, attempt)
+        address = _address(self._cache, key, attempt)
         monitoring = raw["spec"].get("monitoring") or {}
         if address is not None:
             yield Target(
@@ -44,7 +59,7 @@ def targets(cache: Cache, is_due: Callable[[RunKey, AttemptKey], bool]) -> Itera
             )
 
 
-def _live(raw: Json) -> tuple[AttemptKey, Json] | None:
+def _live(raw: Json) -> Live | None:
     for phase in (raw.get("status") or {}).get("phases") or ():
         running = phase.get("running")
         if running and phase["phase"] in _PHASES:

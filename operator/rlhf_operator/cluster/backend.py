@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Protocol, assert_never
 
 from rlhf_operator.api import AttemptKey, Pool, RLHFRun, RunKey
-from rlhf_operator.api.pool import host_network_warning, placement_refusal
 from rlhf_operator.cluster.api import CONFLICT, GONE, Api
 from rlhf_operator.cluster.attempts import (
     AttemptSight,
@@ -23,8 +22,10 @@ from rlhf_operator.cluster.cache import Cache, own_key
 from rlhf_operator.cluster.edits import edit
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
+from rlhf_operator.cluster.pace import Pace
+from rlhf_operator.cluster.placing import Judge
 from rlhf_operator.cluster.pods import pod_facts
-from rlhf_operator.cluster.reading import is_deleting, is_held, read_run, with_hold
+from rlhf_operator.cluster.reading import RunReader, is_deleting, is_held, with_hold
 from rlhf_operator.cluster.resync import refresh
 from rlhf_operator.cluster.starting import Starter
 from rlhf_operator.cluster.troubles import Troubles
@@ -46,14 +47,6 @@ from rlhf_operator.decide import (
 from rlhf_operator.errors import ClusterError, SpecError
 
 logger = logging.getLogger(__name__)
-
-BUSY_WRITES = 4
-"""So many statuses on their way are enough: what brings progress alone would hold up the rest."""
-
-CROWDED_WRITES = 8
-"""Half of the passes that there are at a time. Of a thousand runs so many can have waited too long
-at once that new runs and ends of pods would find no turn.
-"""
 
 
 class Readings(Protocol):
@@ -85,7 +78,8 @@ class ClusterBackend:
         self._troubles = Troubles(api)
         self._looked_at: dict[RunKey, Json] = {}
         self._deleted: dict[RunKey, set[str]] = {}
-        self._writing = 0
+        self._pace = Pace(clock)
+        self._reader, self._judge = RunReader(), Judge(pools)
 
     async def observe(self, key: RunKey) -> tuple[RLHFRun, Observed] | None:
         """Return the run as stored and what is seen of it; None if there is nothing to do."""
@@ -94,7 +88,7 @@ class ClusterBackend:
             self._forget(key)
             return None
         self._looked_at[key] = raw
-        run = read_run(raw)
+        run = self._reader.read(key, raw)
         if isinstance(run, SpecError):
             await self._tell_unreadable(raw, run)
             self._looked_at.pop(key, None)
@@ -144,7 +138,7 @@ class ClusterBackend:
             found, recheck_at = await self._troubles.of(key, sight, now)
             trouble, edited = found or trouble, edit(sight.job) if sight.job else None
         jobs = self._jobs(raw)
-        refused, warning = self._judged(run)
+        refused, warning = self._judge.judge(run)
         return Observed(
             executions,
             refused=refused,
@@ -158,17 +152,9 @@ class ClusterBackend:
             trouble=trouble,
             edited=edited,
             recheck_at=recheck_at,
-            busy=self._writing >= BUSY_WRITES,
-            crowded=self._writing >= CROWDED_WRITES,
+            busy=self._pace.is_busy(),
+            crowded=self._pace.is_crowded(),
         )
-
-    def _judged(self, run: RLHFRun) -> tuple[SpecError | None, str | None]:
-        """Return why the run cannot be placed, and what is to be known about its place."""
-        if run.status.outcome is not None:
-            # It will not be placed again; thousands of these are looked at when a process starts.
-            return None, None
-        pools = self._pools()
-        return placement_refusal(run.spec, pools), host_network_warning(run.spec, pools)
 
     def _sight(self, run: RLHFRun, raw: Json, attempt: AttemptKey, now: datetime) -> AttemptSight:
         key, live = run.key, run.status.live
@@ -257,11 +243,8 @@ class ClusterBackend:
             "metadata": metadata,
             "status": status,
         }
-        self._writing += 1
-        try:
+        with self._pace.writing():
             stored = await self._api.replace_status(RUNS, manifest)
-        finally:
-            self._writing -= 1
         self._keep(stored)
 
     def _keep(self, stored: Json) -> None:
@@ -352,6 +335,8 @@ class ClusterBackend:
     def _forget(self, key: RunKey) -> None:
         self._looked_at.pop(key, None)
         self._deleted.pop(key, None)
+        self._reader.forget(key)
+        self._judge.forget(key)
         self._cache.runs.forget(key)
         self._cache.jobs.forget(key)
         self._cache.pods.forget(key)

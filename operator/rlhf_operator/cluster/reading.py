@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from rlhf_operator.api import RLHFRun
+from rlhf_operator.api import RLHFRun, RunKey
 from rlhf_operator.api.problems import problem_of
 from rlhf_operator.cluster.kinds import Json
 from rlhf_operator.errors import SpecError
@@ -17,6 +17,32 @@ def read_run(raw: Json) -> RLHFRun | SpecError:
         return RLHFRun.model_validate(raw, extra="ignore")
     except ValidationError as error:
         return problem_of(error.errors(include_url=False)[0], RLHFRun, lambda _: "")
+
+
+class RunReader:
+    """Reads runs, and keeps those that go on: most passes find a run as the last one left it."""
+
+    def __init__(self) -> None:
+        self._known: dict[RunKey, tuple[Json, RLHFRun]] = {}
+
+    def read(self, key: RunKey, raw: Json) -> RLHFRun | SpecError:
+        """Return the run, or what is wrong with it; `raw` is never changed in place."""
+        known_raw, known = self._known.get(key, (None, None))
+        if known is not None and raw is known_raw:
+            return known
+        run = read_run(raw)
+        if isinstance(run, SpecError) or run.status.outcome is not None:
+            self.forget(key)
+        else:
+            if known is not None and known.spec == run.spec:
+                # Whoever has judged this spec knows it by its identity.
+                run = run.model_copy(update={"spec": known.spec})
+            self._known[key] = raw, run
+        return run
+
+    def forget(self, key: RunKey) -> None:
+        """Drop what is known of a run."""
+        self._known.pop(key, None)
 
 
 def is_held(raw: Json) -> bool:

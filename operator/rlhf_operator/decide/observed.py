@@ -112,7 +112,7 @@ class Observed:
     recheck_at: datetime | None = None
     """When time alone changes what is seen."""
     busy: bool = False
-    """Writes wait for each other: those that can wait should, for a while."""
+    """Writes wait for each other, or are many: those that can wait should, for a while."""
     crowded: bool = False
     """So many wait that what can wait must, however long it has."""
 

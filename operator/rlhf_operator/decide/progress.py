@@ -17,7 +17,7 @@ from rlhf_operator.decide.watch import is_watched, watched
 INTERVAL = timedelta(seconds=30)
 
 LONGEST_INTERVAL = 4 * INTERVAL
-"""Where other writes wait, progress waits longer; where too many do, until there are fewer."""
+"""Where writes are many, progress waits longer; where too many wait, until there are fewer."""
 
 
 def recorded(

@@ -13,7 +13,7 @@ from rlhf_operator.render.labels import attempt_labels, attempt_metadata
 from rlhf_operator.render.names import job_name
 from rlhf_operator.render.overlay import Json, rendered
 from rlhf_operator.render.trainer import trainer_container, volumes
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import METRICS_PORT, Phase
 
 API_VERSION = "kubeflow.org/v1"
 KIND = "PyTorchJob"
@@ -29,7 +29,7 @@ USER = 65532
 SCRAPED = {
     "prometheus.io/scrape": "true",
     "prometheus.io/path": "/metrics",
-    "prometheus.io/port": "8000",
+    "prometheus.io/port": str(METRICS_PORT),
 }
 """Annotations of the pod that serves metrics, for a Prometheus that goes by them."""
 

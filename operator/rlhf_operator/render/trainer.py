@@ -4,7 +4,7 @@ from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun
 from rlhf_operator.render.overlay import Json, merged_environment, rendered
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import METRICS_PORT, Phase
 
 CONTAINER = "pytorch"
 """The training operator insists on this name."""
@@ -14,7 +14,6 @@ WORKSPACE, DATA, CONFIG, SCRATCH = "/workspace", "/data", "/etc/rlhf", "/tmp"  #
 DATA_FOLDER = "data"
 """Folder of the volume that holds the users' data and models."""
 
-METRICS_PORT = 8000
 METRICS_PORT_NAME = "metrics"
 
 

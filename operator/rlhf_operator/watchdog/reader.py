@@ -1,5 +1,6 @@
 """One reading of one attempt: its metrics, and every step since the last reading."""
 
+import asyncio
 import math
 from dataclasses import dataclass
 
@@ -15,12 +16,15 @@ from rlhf_operator.watchdog.parsing import (
     parse_history,
     parse_metrics,
 )
-from rlhf_trainer.contract import METRICS_BY_NAME, HistoryRecord
+from rlhf_trainer.contract import METRICS_BY_NAME, METRICS_PORT, HistoryRecord
 
-METRICS_PORT = 8000
+_SHOWN_AS = {name: to_camel(name) for name in METRICS_BY_NAME}
 
 MAXIMUM_PAGES = 20
 """Pages of history in one reading; the rest comes with the next one."""
+
+PAGES_SECONDS = 5.0
+"""How long a reading goes on asking for pages: a slow pod must not keep others from their turn."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,11 @@ class Reader:
         if samples is None:
             return None
         records: list[HistoryRecord] = []
-        for _ in range(MAXIMUM_PAGES):
+        clock = asyncio.get_running_loop().time
+        end = clock() + PAGES_SECONDS
+        for number in range(MAXIMUM_PAGES):
+            if number and clock() >= end:
+                break
             body = await fetch(self.session, f"{base}/history?since={since}")
             page = parse_history(body, since) if body is not None else None
             if page is None:
@@ -73,7 +81,7 @@ def shown_metrics(record: HistoryRecord) -> dict[str, float]:
     A pod may say anything: what is no metric of the contract is left out.
     """
     return {
-        to_camel(name): value
+        _SHOWN_AS[name]: value
         for name, value in record.values.items()
-        if name in METRICS_BY_NAME and math.isfinite(value)
+        if name in _SHOWN_AS and math.isfinite(value)
     }

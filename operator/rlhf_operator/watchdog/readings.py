@@ -19,7 +19,7 @@ ends a moment after it stops to.
 """
 
 MAXIMUM_STEPS = 20_000
-"""Steps that wait for the status; it takes them in twice a minute, less often where writes wait."""
+"""Steps that wait for the status: taken in twice a minute, less often where writes are many."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.watchdog.reader import Reader
 from rlhf_operator.watchdog.readings import Readings
 
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.25
 """How often somebody looks who is due."""
 
 MAXIMUM_AT_ONCE = 64

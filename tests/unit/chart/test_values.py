@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from chart_values import Values
 from generate_chart import CHART, schema, values_text
 from rlhf_operator.settings import _parser
-from rlhf_operator.watchdog.reader import METRICS_PORT
+from rlhf_trainer.contract import METRICS_PORT
 
 TEMPLATES = {path.name: path.read_text("utf-8") for path in (CHART / "templates").iterdir()}
 READ = set(re.findall(r"\.Values\.([\w.]+)", "\n".join(TEMPLATES.values())))

@@ -6,11 +6,12 @@ import pytest
 
 from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.cluster import Cache
-from rlhf_operator.targets import targets
+from rlhf_operator.targets import Targets
 from rlhf_trainer.contract import Phase
 
 KEY = RunKey("a", "demo")
 ATTEMPT = AttemptKey(1, Phase.PPO, 2)
+THIRD = AttemptKey(1, Phase.PPO, 3)
 
 
 def run(**status: Any) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def test_live_attempt_is_read_where_its_own_pod_answers() -> None:
     cache.runs.put(run())
     cache.pods.put(pod(1))
     cache.pods.put(pod(2))
-    [target] = targets(cache, lambda *_: True)
+    [target] = Targets(cache)(lambda *_: True)
     assert (target.run, target.attempt, target.address) == (KEY, ATTEMPT, "10.0.0.2")
     assert (target.interval_seconds, target.known_step) == (20, 7)
 
@@ -57,7 +58,7 @@ def test_whose_turn_it_is_not_is_asked_about_and_left_out() -> None:
         asked.append((key, attempt))
         return False
 
-    assert list(targets(cache, is_due)) == []
+    assert list(Targets(cache)(is_due)) == []
     assert asked == [(KEY, ATTEMPT)]
 
 
@@ -73,4 +74,21 @@ def test_nothing_to_read_where_nothing_answers(
     cache.runs.put(run(**status))
     for one in pods:
         cache.pods.put(one)
-    assert list(targets(cache, lambda *_: True)) == []
+    assert list(Targets(cache)(lambda *_: True)) == []
+
+
+def test_another_state_of_a_run_is_looked_at_anew() -> None:
+    cache = Cache()
+    targets = Targets(cache)
+    cache.runs.put(run())
+    cache.pods.put(pod(2))
+    cache.pods.put(pod(3))
+    assert [one.attempt for one in targets(lambda *_: True)] == [ATTEMPT]
+    later = run()
+    later["metadata"]["resourceVersion"] = "7"
+    later["status"]["phases"][1]["running"] = {"number": 3, "watch": {"lastStep": 9}}
+    cache.runs.put(later)
+    [target] = targets(lambda *_: True)
+    assert (target.attempt, target.address, target.known_step) == (THIRD, "10.0.0.3", 9)
+    cache.runs.remove(later)
+    assert list(targets(lambda *_: True)) == []

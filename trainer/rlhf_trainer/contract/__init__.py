@@ -3,7 +3,13 @@
 from rlhf_trainer.contract.hardware import HARDWARE_FILE, Hardware, Place
 from rlhf_trainer.contract.history import HistoryRecord, Progress, ResumedFrom
 from rlhf_trainer.contract.layout import AttemptPaths, Workspace
-from rlhf_trainer.contract.metrics import METRICS, METRICS_BY_NAME, Metric, MetricKind
+from rlhf_trainer.contract.metrics import (
+    METRICS,
+    METRICS_BY_NAME,
+    METRICS_PORT,
+    Metric,
+    MetricKind,
+)
 from rlhf_trainer.contract.outcomes import Outcome, Result, combine
 from rlhf_trainer.contract.phases import Phase
 
@@ -11,6 +17,7 @@ __all__ = [
     "HARDWARE_FILE",
     "METRICS",
     "METRICS_BY_NAME",
+    "METRICS_PORT",
     "AttemptPaths",
     "Hardware",
     "HistoryRecord",

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 PREFIX = "rlhf_"
 
+METRICS_PORT = 8000
+"""Where a trainer serves them, unless it is told otherwise."""
+
 
 class MetricKind(StrEnum):
     """Prometheus type of a metric."""

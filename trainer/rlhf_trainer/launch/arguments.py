@@ -11,10 +11,16 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import HARDWARE_FILE, AttemptPaths, Hardware, Phase, Workspace
+from rlhf_trainer.contract import (
+    HARDWARE_FILE,
+    METRICS_PORT,
+    AttemptPaths,
+    Hardware,
+    Phase,
+    Workspace,
+)
 from rlhf_trainer.errors import InvalidError
 
-DEFAULT_METRICS_PORT = 8000
 DEFAULT_GRACE_SECONDS = 300
 """`runPolicy.terminationGracePeriodSeconds` unless it is set."""
 
@@ -150,8 +156,8 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--metrics-port",
         type=_port,
-        default=DEFAULT_METRICS_PORT,
-        help=f"of /metrics, 0 for any free one; default: {DEFAULT_METRICS_PORT}",
+        default=METRICS_PORT,
+        help=f"of /metrics, 0 for any free one; default: {METRICS_PORT}",
     )
     parser.add_argument(
         "--grace-seconds",

@@ -4,7 +4,7 @@ A number that is not finite stands as the string "NaN", "Infinity" or "-Infinity
 spelling for it, and `HistoryRecord` reads it back as the number it was.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from threading import Lock
 
@@ -12,7 +12,7 @@ from rlhf_trainer.contract import HistoryRecord
 
 MAXIMUM_PAGE_RECORDS = 1000
 MAXIMUM_PAGE_BYTES = 1_000_000
-"""A page never grows past these, so that no reader can make the trainer work for long."""
+"""A page never grows past these but for a single step: no reader makes the trainer work for long."""
 
 
 class HistoryFile:
@@ -49,14 +49,25 @@ class HistoryFile:
             first = bisect_right(self._steps, since)
             start = self._ends[first]
             last = bisect_right(self._ends, start + MAXIMUM_PAGE_BYTES) - 1
-            # A record longer than a page still comes, alone: a reader could never get past it.
-            last = min(max(last, first + 1), first + MAXIMUM_PAGE_RECORDS, len(self._steps))
+            last = min(last, first + MAXIMUM_PAGE_RECORDS, len(self._steps))
+            last = self._whole_steps(first, last)
             size = self._ends[last] - start
         if size == 0:
             return b""
         with self._path.open("rb") as file:
             file.seek(start)
             return file.read(size)
+
+    def _whole_steps(self, first: int, last: int) -> int:
+        """Return where a page ends that would end before record `last`.
+
+        The next one begins after a step, so that nothing of it may be left out. A step that is
+        longer than a page still comes, alone: a reader could never get past it.
+        """
+        if last == len(self._steps):
+            return last
+        begun = bisect_left(self._steps, self._steps[last])
+        return begun if begun > first else bisect_right(self._steps, self._steps[first])
 
     def close(self) -> None:
         """Close the file; pages can still be read."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf_operator.watchdog import Reader, fetching, new_session
+from rlhf_operator.watchdog import reader as module
 from rlhf_operator.watchdog.fetching import MAXIMUM_BYTES
 from rlhf_operator.watchdog.reader import Reading, shown_metrics
 from rlhf_trainer.contract import HistoryRecord
@@ -165,6 +166,24 @@ def test_read_endless_history_ends() -> None:
     reading = read(answer)
     assert reading is not None
     assert len(reading.records) == 20
+
+
+def test_read_of_a_slow_history_leaves_the_rest_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAGES_SECONDS", 0.1)
+    step = iter(range(10_000))
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.startswith("/metrics"):
+            writer.write(reply(METRICS.replace(b"rlhf_step 2.0", b"rlhf_step 1e9")))
+            return
+        await asyncio.sleep(0.06)
+        writer.write(reply(record(next(step), kl_nats=1.0)))
+
+    reading = read(answer)
+    assert reading is not None
+    assert 1 <= len(reading.records) <= 2
 
 
 @pytest.mark.parametrize(

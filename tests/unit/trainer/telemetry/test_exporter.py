@@ -143,6 +143,36 @@ def test_history_page_is_bounded_in_records(open_telemetry: Any, paths: AttemptP
     ]
 
 
+def test_history_page_does_not_end_between_two_records_of_a_step(
+    open_telemetry: Any, paths: AttemptPaths
+) -> None:
+    telemetry = open_telemetry(port=0)
+    for step in range(MAXIMUM_PAGE_RECORDS):
+        telemetry.finish_step(step)
+    telemetry.finish_step(MAXIMUM_PAGE_RECORDS - 1, event="what became of it")
+    telemetry.finish_step(MAXIMUM_PAGE_RECORDS)
+    _, _, text = get(paths, "/history?since=-1")
+    page = [json.loads(line) for line in text.splitlines()]
+    assert [one["step"] for one in page] == list(range(MAXIMUM_PAGE_RECORDS - 1))
+    _, _, text = get(paths, f"/history?since={MAXIMUM_PAGE_RECORDS - 2}")
+    page = [json.loads(line) for line in text.splitlines()]
+    assert [one["step"] for one in page] == [MAXIMUM_PAGE_RECORDS - 1] * 2 + [MAXIMUM_PAGE_RECORDS]
+    assert page[1]["event"] == "what became of it"
+
+
+def test_step_longer_than_a_page_comes_whole_and_alone(
+    open_telemetry: Any, paths: AttemptPaths
+) -> None:
+    telemetry = open_telemetry(port=0)
+    telemetry.finish_step(0)
+    telemetry.finish_step(1)
+    telemetry.finish_step(1, event="x" * MAXIMUM_PAGE_BYTES)
+    telemetry.finish_step(2)
+    pages = {since: get(paths, f"/history?since={since}")[2] for since in (-1, 0, 1)}
+    steps = [[json.loads(line)["step"] for line in page.splitlines()] for page in pages.values()]
+    assert steps == [[0], [1, 1], [2]]
+
+
 def test_history_page_is_bounded_in_bytes(open_telemetry: Any, paths: AttemptPaths) -> None:
     telemetry = open_telemetry(port=0)
     for step in range(5):
