@@ -45,7 +45,7 @@ STOP_SECONDS = 75.0
 """A step and a reading until a breach is seen, two readings for the trainer, and some more."""
 
 AFTER_BURST_SECONDS = 150.0
-"""Progress that a burst holds up is written within two minutes, and then half a minute apart."""
+"""What a burst has held up is written by then, as far as anybody waits for it."""
 
 SETTLING_SECONDS = 10.0
 
@@ -295,7 +295,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--live", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--finished", type=int, default=10_000)
     parser.add_argument("--whole", type=int, default=300, help="finished runs with job and pod")
-    parser.add_argument("--window", type=float, default=120.0, help="seconds of steady work")
+    parser.add_argument("--window", type=float, default=240.0, help="seconds of steady work")
     parser.add_argument(
         "--settle",
         type=float,

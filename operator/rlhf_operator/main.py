@@ -132,6 +132,9 @@ class Operator:
         """List what there is, first to know anything at all, then now and then."""
         while not await self._list():  # noqa: ASYNC110 - nobody tells us when it answers
             await asyncio.sleep(LIST_RETRY_SECONDS)
+        # Most of what there is now stays: the collector need not look through it again.
+        gc.collect()
+        gc.freeze()
         self._ready.set()
         logger.info("the cluster is known")
         await self._watching.wait()
@@ -140,6 +143,8 @@ class Operator:
         await asyncio.sleep(SECOND_LIST_SECONDS)
         while True:
             listed = await self._list()
+            # Errors leave cycles, few of them: now and then is often enough.
+            gc.collect()
             await asyncio.sleep(self._settings.resync_seconds if listed else RELIST_SECONDS)
 
     async def _list(self) -> bool:
@@ -153,8 +158,6 @@ class Operator:
         for key in sorted(self._changed, key=self._cache.runs.is_settled):
             self._queue.add(key)
         self._changed.clear()
-        # Errors leave cycles, few of them: now and then is often enough.
-        gc.collect()
         return True
 
     def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback

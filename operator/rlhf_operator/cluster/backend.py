@@ -90,6 +90,7 @@ class ClusterBackend:
         self._looked_at[key] = raw
         run = self._reader.read(key, raw)
         if isinstance(run, SpecError):
+            self._judge.forget(key)
             await self._tell_unreadable(raw, run)
             self._looked_at.pop(key, None)
             return None
@@ -231,6 +232,9 @@ class ClusterBackend:
         raw = self._looked_at[run.key]
         status = decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         await self._replace_status(raw, status)
+        if decision.status.outcome is not None:
+            self._reader.forget(run.key)
+            self._judge.forget(run.key)
 
     async def _replace_status(self, raw: Json, status: Json) -> None:
         metadata = {

@@ -16,8 +16,8 @@ CROWDED_WRITES = 8
 at once that new runs and ends of pods would find no turn.
 """
 
-WRITES_PER_SECOND = 12
-"""So many take a quarter of a core of the API server. A thousand live runs ask for thrice as much
+WRITES_PER_SECOND = 8
+"""So many take a sixth of a core of the API server. A thousand live runs ask for four times as much
 by progress alone. No hard limit: progress that has waited for long enough is written all the same.
 """
 
@@ -30,7 +30,7 @@ class Pace:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._on_their_way = 0
-        self._begun: deque[datetime] = deque()
+        self._begun: deque[datetime] = deque(maxlen=WRITES_PER_SECOND)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

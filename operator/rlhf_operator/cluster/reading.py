@@ -34,7 +34,7 @@ class RunReader:
         if isinstance(run, SpecError) or run.status.outcome is not None:
             self.forget(key)
         else:
-            if known is not None and known.spec == run.spec:
+            if known is not None and _asks_for_the_same(known, run):
                 # Whoever has judged this spec knows it by its identity.
                 run = run.model_copy(update={"spec": known.spec})
             self._known[key] = raw, run
@@ -43,6 +43,15 @@ class RunReader:
     def forget(self, key: RunKey) -> None:
         """Drop what is known of a run."""
         self._known.pop(key, None)
+
+
+def _asks_for_the_same(one: RLHFRun, other: RLHFRun) -> bool:
+    """Return whether two states of a run have one spec; defaults can change without an edit."""
+    same = (one.metadata.uid, one.metadata.generation) == (
+        other.metadata.uid,
+        other.metadata.generation,
+    )
+    return same and one.spec == other.spec
 
 
 def is_held(raw: Json) -> bool:

@@ -16,8 +16,10 @@ from rlhf_operator.decide.watch import is_watched, watched
 
 INTERVAL = timedelta(seconds=30)
 
-LONGEST_INTERVAL = 4 * INTERVAL
-"""Where writes are many, progress waits longer; where too many wait, until there are fewer."""
+LONGEST_INTERVAL = 10 * INTERVAL
+"""Where writes are many, progress waits longer, an attempt's first for half a minute only; where
+too many wait, until there are fewer.
+"""
 
 
 def recorded(
@@ -34,7 +36,8 @@ def recorded(
     urgent = watch is not None and watch.breach_time == now
     last = attempt.progress_time
     too_soon = last is not None and now < last + INTERVAL
-    waits = observed.busy and now < (last or attempt.start_time) + LONGEST_INTERVAL
+    due = attempt.start_time + INTERVAL if last is None else last + LONGEST_INTERVAL
+    waits = observed.busy and now < due
     if (too_soon or waits or observed.crowded) and not urgent:
         return phase
     seen = taken(phase, progress)

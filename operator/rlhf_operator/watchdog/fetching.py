@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 
 MAXIMUM_BYTES = 2_000_000
-"""Twice what the trainer sends in one page."""
+"""Twice a page of the trainer's, but for a single step that is longer."""
 
 TIMEOUT_SECONDS = 5.0
 """From the connection to the last byte."""

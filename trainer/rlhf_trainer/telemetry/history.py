@@ -12,7 +12,7 @@ from rlhf_trainer.contract import HistoryRecord
 
 MAXIMUM_PAGE_RECORDS = 1000
 MAXIMUM_PAGE_BYTES = 1_000_000
-"""A page never grows past these but for a single step: no reader makes the trainer work for long."""
+"""A page never grows past these but for a single step: no reader can make work for long."""
 
 
 class HistoryFile:

@@ -18,12 +18,14 @@ class Clock:
 
 
 def test_writes_on_their_way_make_busy_and_then_crowded() -> None:
-    pace = Pace(Clock())
+    clock = Clock()
+    pace = Pace(clock)
     with ExitStack() as stack:
         for count in range(1, CROWDED_WRITES + 1):
             stack.enter_context(pace.writing())
             assert pace.is_busy() is (count >= BUSY_WRITES)
             assert pace.is_crowded() is (count >= CROWDED_WRITES)
+    clock.pass_by(1)
     assert not pace.is_busy()
     assert not pace.is_crowded()
 
@@ -56,8 +58,18 @@ def test_a_clock_that_is_set_back_leaves_nobody_busy() -> None:
 
 
 def test_a_write_that_fails_is_over_too() -> None:
-    pace = Pace(Clock())
+    clock = Clock()
+    pace = Pace(clock)
     for _ in range(BUSY_WRITES):
         with suppress(ValueError), pace.writing():
             raise ValueError
+    clock.pass_by(1)
     assert not pace.is_busy()
+
+
+def test_writes_that_nobody_asks_about_are_not_kept() -> None:
+    pace = Pace(Clock())
+    for _ in range(10 * WRITES_PER_SECOND):
+        with pace.writing():
+            pass
+    assert len(pace._begun) == WRITES_PER_SECOND

@@ -203,3 +203,23 @@ def test_read_refuses_numbers_that_no_status_could_hold(answer: Answer) -> None:
 def test_shown_metrics_are_those_of_the_contract() -> None:
     seen = HistoryRecord(step=1, time=0, values={"kl_nats": 1.0, "x" * 100_000: 2.0, "made_up": 3})
     assert shown_metrics(seen) == {"klNats": 1.0}
+
+
+def test_read_of_a_history_that_stalls_keeps_the_pages_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.3)
+    metrics = METRICS.replace(b"rlhf_step 2.0", b"rlhf_step 9.0")
+    first = serves(metrics, record(1, kl_nats=1.0) + record(2, kl_nats=2.0))
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        await (_hangs if path.endswith("since=2") else first)(path, writer)
+
+    reading = read(answer)
+    assert reading is not None
+    assert [one.step for one in reading.records] == [1, 2]
+
+
+def test_read_of_a_history_that_turns_to_nonsense_brings_nothing() -> None:
+    metrics = METRICS.replace(b"rlhf_step 2.0", b"rlhf_step 9.0")
+    assert read(serves(metrics, record(1), b"nonsense")) is None
