@@ -295,7 +295,7 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--live", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--finished", type=int, default=10_000)
     parser.add_argument("--whole", type=int, default=300, help="finished runs with job and pod")
-    parser.add_argument("--window", type=float, default=240.0, help="seconds of steady work")
+    parser.add_argument("--window", type=float, default=300.0, help="seconds of steady work")
     parser.add_argument(
         "--settle",
         type=float,

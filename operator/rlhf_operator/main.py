@@ -43,6 +43,9 @@ RELIST_SECONDS = 10.0
 SECOND_LIST_SECONDS = 5.0
 """Watches begin a moment after the first list: what went in between is found by a second one."""
 
+COLLECT_SECONDS = 3600.0
+"""Errors leave cycles, few of them; looking for them holds up a thousand live runs for a second."""
+
 STALLED_SECONDS = 120.0
 """A pass that takes longer than this has stalled: requests time out long before."""
 
@@ -141,10 +144,13 @@ class Operator:
         # Kopf has set its own handlers, with which stopping takes seconds.
         take_signals(self._stop)
         await asyncio.sleep(SECOND_LIST_SECONDS)
+        clock = asyncio.get_running_loop().time
+        collected = clock()
         while True:
             listed = await self._list()
-            # Errors leave cycles, few of them: now and then is often enough.
-            gc.collect()
+            if clock() >= collected + COLLECT_SECONDS:
+                gc.collect()
+                collected = clock()
             await asyncio.sleep(self._settings.resync_seconds if listed else RELIST_SECONDS)
 
     async def _list(self) -> bool:
@@ -189,8 +195,8 @@ def collect_rarely() -> None:
     """Keep the garbage collector from looking through everything by itself, as good as ever.
 
     It would every few seconds, and find next to nothing: what is known of a thousand live runs
-    holds no cycles. Each time everything waits, for half a second and longer. It is told to after
-    lists.
+    holds no cycles. Each time everything waits, for half a second and longer. It is told to once
+    an hour.
     """
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, 100 * old)
