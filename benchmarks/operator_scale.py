@@ -284,7 +284,11 @@ class Measurement:
 
     async def _until_in_ppo(self, client: Client, count: int) -> None:
         async def reached() -> bool:
-            return len(await ppo_pods(client)) >= count
+            try:
+                return len(await ppo_pods(client)) >= count
+            except RuntimeError:
+                # In the midst of a burst the API server may not answer in time.
+                return False
 
         await until(reached, f"{count} runs in PPO", seconds=600, every_seconds=2)
 
