@@ -161,8 +161,8 @@ LEVERS: tuple[Lever, ...] = (
             "with 1,000 live runs Python's full collection looked through 200,000 objects every 5 "
             "to 30 s, and everything waited for 0.2 to 0.9 s. With it and more frequent rounds of "
             "readings: pod ended → next job p99 0.88 s in place of 1.19, run applied → job at most "
-            "1.38 s of 48 in place of 1.90. Told to after each list, it made the two longest of 139 "
-            "waits, 0.9 s each"
+            "1.38 s of 48 in place of 1.90. Told to after each list, it made the two longest of "
+            "139 waits, 0.9 s each"
         ),
     ),
     Lever(
