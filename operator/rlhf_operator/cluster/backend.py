@@ -22,7 +22,6 @@ from rlhf_operator.cluster.cache import Cache, own_key
 from rlhf_operator.cluster.edits import edit
 from rlhf_operator.cluster.events import event_manifest
 from rlhf_operator.cluster.kinds import EVENTS, JOBS, RUNS, Json
-from rlhf_operator.cluster.pace import Pace
 from rlhf_operator.cluster.placing import Judge
 from rlhf_operator.cluster.pods import pod_facts
 from rlhf_operator.cluster.reading import RunReader, is_deleting, is_held, with_hold
@@ -30,6 +29,7 @@ from rlhf_operator.cluster.resync import refresh
 from rlhf_operator.cluster.starting import Starter
 from rlhf_operator.cluster.troubles import Troubles
 from rlhf_operator.cluster.unreadable import unreadable_status
+from rlhf_operator.cluster.write_pace import WritePace
 from rlhf_operator.decide import (
     Action,
     AttemptProgress,
@@ -78,7 +78,7 @@ class ClusterBackend:
         self._troubles = Troubles(api)
         self._looked_at: dict[RunKey, Json] = {}
         self._deleted: dict[RunKey, set[str]] = {}
-        self._pace = Pace(clock)
+        self._pace = WritePace(clock)
         self._reader, self._judge = RunReader(), Judge(pools)
 
     async def observe(self, key: RunKey) -> tuple[RLHFRun, Observed] | None:

@@ -3,7 +3,12 @@
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
-from rlhf_operator.cluster.pace import BUSY_WRITES, CROWDED_WRITES, WRITES_PER_SECOND, Pace
+from rlhf_operator.cluster.write_pace import (
+    BUSY_WRITES,
+    CROWDED_WRITES,
+    WRITES_PER_SECOND,
+    WritePace,
+)
 
 
 class Clock:
@@ -19,7 +24,7 @@ class Clock:
 
 def test_writes_on_their_way_make_busy_and_then_crowded() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = WritePace(clock)
     with ExitStack() as stack:
         for count in range(1, CROWDED_WRITES + 1):
             stack.enter_context(pace.writing())
@@ -32,7 +37,7 @@ def test_writes_on_their_way_make_busy_and_then_crowded() -> None:
 
 def test_writes_of_the_last_second_make_busy_until_it_is_over() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = WritePace(clock)
     for _ in range(WRITES_PER_SECOND):
         assert not pace.is_busy()
         with pace.writing():
@@ -49,7 +54,7 @@ def test_writes_of_the_last_second_make_busy_until_it_is_over() -> None:
 
 def test_a_clock_that_is_set_back_leaves_nobody_busy() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = WritePace(clock)
     for _ in range(WRITES_PER_SECOND):
         with pace.writing():
             pass
@@ -59,7 +64,7 @@ def test_a_clock_that_is_set_back_leaves_nobody_busy() -> None:
 
 def test_a_write_that_fails_is_over_too() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = WritePace(clock)
     for _ in range(BUSY_WRITES):
         with suppress(ValueError), pace.writing():
             raise ValueError
@@ -68,7 +73,7 @@ def test_a_write_that_fails_is_over_too() -> None:
 
 
 def test_writes_that_nobody_asks_about_are_not_kept() -> None:
-    pace = Pace(Clock())
+    pace = WritePace(Clock())
     for _ in range(10 * WRITES_PER_SECOND):
         with pace.writing():
             pass

@@ -24,7 +24,7 @@ by progress alone. No hard limit: progress that has waited for long enough is wr
 _SECOND = timedelta(seconds=1)
 
 
-class Pace:
+class WritePace:
     """The statuses that are on their way, and those that began to be written in the last second."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
