@@ -20,6 +20,8 @@ from pydantic import TypeAdapter
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "transformers", "deepspeed", "trl", "peft")
+VECTORS = {"avx512f": "with AVX-512", "avx2": "with AVX2"}
+"""Flags of a processor, those of the widest vectors first."""
 
 Cell = str | float | int | None
 """What a table may hold; None is shown as a dash."""
@@ -212,8 +214,13 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model, which `platform` does not know on Linux."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+    """Return the processor's model, which `platform` does not know on Linux, and its vectors.
+
+    Clouds give whole families one name; how wide their vectors are decides how they multiply.
+    """
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    facts = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    flags = facts.get("flags", "").split()
+    vectors = next((name for flag, name in VECTORS.items() if flag in flags), "")
+    return f"{facts.get('model name') or platform.machine()} {vectors}".strip()

@@ -28,7 +28,7 @@ from rlhf_trainer.models.adapters import Role, load_adapter, merge, same_role
 from rlhf_trainer.models.architecture import require_policy, require_trunk
 from rlhf_trainer.models.attention import attention_implementation
 from rlhf_trainer.models.scalar_head import ScoreNormalisation
-from rlhf_trainer.models.trained_linear import multiply_by_onednn
+from rlhf_trainer.models.trained_linear import multiply_by_onednn, onednn_pays
 
 MODEL_CLASSES: dict[Any, Any] = {
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -178,7 +178,7 @@ def _prepared(model: PreTrainedModel, config: ModelConfig, device: torch.device)
         context_of = partial(same_role, model)
         model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": context_of})
     placed: PreTrainedModel = model.to(device).eval()  # type: ignore[arg-type]
-    if device.type == "cpu":
+    if device.type == "cpu" and onednn_pays():
         multiply_by_onednn(placed)
     return placed
 
