@@ -55,7 +55,8 @@ class Reader:
         clock = asyncio.get_running_loop().time
         end = clock() + PAGES_SECONDS
         for number in range(MAXIMUM_PAGES):
-            if number and clock() >= end:
+            # Where it has taken no more steps than these, the next page would be empty.
+            if since >= samples.get(STEP, math.inf) or (number and clock() >= end):
                 break
             body = await fetch(self.session, f"{base}/history?since={since}")
             if body is None and records:
@@ -68,9 +69,6 @@ class Reader:
                 break
             records += page
             since = page[-1].step
-            if since >= samples.get(STEP, math.inf):
-                # It has taken no more steps than these: the next page would be empty.
-                break
         return Reading(int(samples[HEARTBEAT]), tuple(records), _step(samples.get(CHECKPOINT)))
 
 

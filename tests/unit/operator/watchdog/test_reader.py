@@ -70,7 +70,12 @@ def test_read_takes_every_step_of_every_page() -> None:
     assert [one.values["kl_nats"] for one in reading.records] == [1.0, 2.0, 3.0]
 
 
-def test_read_asks_for_no_page_after_the_newest_step() -> None:
+@pytest.mark.parametrize(
+    ("since", "steps", "pages"), [(-1, [1, 2], ["/history?since=-1"]), (2, [], []), (3, [], [])]
+)
+def test_read_asks_for_no_page_after_the_newest_step(
+    since: int, steps: list[int], pages: list[str]
+) -> None:
     asked = []
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
@@ -78,10 +83,10 @@ def test_read_asks_for_no_page_after_the_newest_step() -> None:
         metrics = path.startswith("/metrics")
         writer.write(reply(METRICS if metrics else record(1) + record(2)))
 
-    reading = read(answer)
+    reading = read(answer, since)
     assert reading is not None
-    assert [one.step for one in reading.records] == [1, 2]
-    assert asked == ["/metrics", "/history?since=-1"]
+    assert [one.step for one in reading.records] == steps
+    assert asked == ["/metrics", *pages]
 
 
 async def _hangs(_: str, writer: asyncio.StreamWriter) -> None:
