@@ -18,12 +18,12 @@ class SlowServer:
     """Stands for an API server that takes statuses in and does not answer."""
 
     def __init__(self) -> None:
-        self.writes = 0
+        self.writes = asyncio.Queue[dict[str, Any]]()
         self.answers = asyncio.Event()
 
     async def replace_status(self, kind: object, manifest: dict[str, Any]) -> dict[str, Any]:
         del kind
-        self.writes += 1
+        self.writes.put_nowait(manifest)
         await self.answers.wait()
         return manifest
 
@@ -64,8 +64,7 @@ def test_passes_know_how_many_statuses_are_on_their_way(
                 run, _ = found
                 status = run.status.model_copy(update={"observed_generation": 1})
                 group.create_task(backend.apply(run, Decision(status)))
-                while server.writes < len(seen):
-                    await asyncio.sleep(0)
+                await server.writes.get()
             server.answers.set()
         seen.append(await observed(backend, watched))
         return seen
