@@ -214,12 +214,16 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    return processor(file.read_text(encoding="utf-8") if file.exists() else "")
+
+
+def processor(cpuinfo: str) -> str:
     """Return the processor's model, which `platform` does not know on Linux, and its vectors.
 
     Clouds give whole families one name; how wide their vectors are decides how they multiply.
     """
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = cpuinfo.splitlines()
     facts = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     flags = facts.get("flags", "").split()
     vectors = next((name for flag, name in VECTORS.items() if flag in flags), "")

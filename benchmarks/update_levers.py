@@ -41,6 +41,7 @@ def put(owner: Any, name: str, value: object) -> Iterator[None]:  # noqa: ANN401
 
 def changes() -> dict[str, Change]:
     """Return what is tried, by name; to be called with torch there."""
+    onednn = {"without: oneDNN's products forward and to the inputs": by_torch}
     return {
         AS_IS: nullcontext,
         "without: last layer only where it is read": everywhere,
@@ -48,7 +49,7 @@ def changes() -> dict[str, Change]:
         "without: one pass to measure and to learn": measured_anew,
         "without: last tokens left out": with_last_tokens,
         "without: AdamW fused": partial(stepping, fused=False),
-        "without: oneDNN's products forward and to the inputs": by_torch,
+        **(onednn if _by_onednn() else {}),
         "without: own clipping, no reduction on one rank": by_deepspeed,
         "with: micro-batches of 512 tokens": partial(budget, 512),
         "with: micro-batches of 1,024 tokens": partial(budget, 1024),
@@ -182,6 +183,13 @@ def in_bfloat16() -> Iterator[None]:
             lowered = torch.autocast("cpu", dtype=torch.bfloat16)(forward)
             stack.enter_context(put(kind, "forward", lowered))
         yield
+
+
+def _by_onednn() -> bool:
+    """Return whether there is anything for `by_torch` to take back on this CPU."""
+    from rlhf_trainer.models.trained_linear import onednn_pays  # noqa: PLC0415 - with torch
+
+    return onednn_pays()
 
 
 def by_torch() -> Any:  # noqa: ANN401 - a context

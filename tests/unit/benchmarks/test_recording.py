@@ -1,5 +1,6 @@
 """Results are read back as they were written, and the page says all that they do."""
 
+import platform
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from recording import (
     command_line,
     conditions,
     load,
+    processor,
     read_results,
     record,
 )
@@ -57,6 +59,21 @@ def test_conditions_name_machine_versions_and_revision() -> None:
     assert {"torch", "rlhf-operator"} <= told.versions.keys()
     assert list(told.versions) == sorted(told.versions)
     assert list(told.settings) == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "told"),
+    [
+        ("model name\t: X 9\nflags\t\t: fpu avx2 avx512f\n", "X 9 with AVX-512"),
+        ("model name\t: X 9\nflags\t\t: fpu avx2 avx512er\n", "X 9 with AVX2"),
+        ("model name\t: X 9\nflags\t\t: fpu sse\n", "X 9"),
+        ("Features\t: fp asimd\n", platform.machine()),
+        ("", platform.machine()),
+    ],
+    ids=["avx-512", "avx2", "neither", "another-make", "no-file"],
+)
+def test_a_processor_is_told_by_model_and_vectors(cpuinfo: str, told: str) -> None:
+    assert processor(cpuinfo) == told
 
 
 def test_a_row_of_another_width_is_refused() -> None:

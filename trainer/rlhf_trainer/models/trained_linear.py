@@ -62,7 +62,7 @@ _TRAINED: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def onednn_pays() -> bool:
-    """Return whether this CPU trains faster by oneDNN: with AVX2 alone updates take a fifth longer.
+    """Return whether this CPU trains faster by oneDNN: with AVX2 alone it trains more slowly.
 
     It is asked, not timed: what a run computes must not hang on who else uses the machine.
     """

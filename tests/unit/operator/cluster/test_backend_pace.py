@@ -15,7 +15,7 @@ WRITERS = 10
 
 
 class SlowServer:
-    """Stands for an API server that takes statuses in and does not answer."""
+    """Stands for an API server that keeps writes on their way for as long as a test wants."""
 
     def __init__(self) -> None:
         self.writes = asyncio.Queue[dict[str, Any]]()
