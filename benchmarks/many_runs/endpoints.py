@@ -53,8 +53,8 @@ class Trainers:
 
     def history(self, address: str, since: int) -> bytes:
         """Return the records after a step, oldest first."""
-        if since < 0 or address not in self._began:
-            self._began[address] = time.time() - max(since, 0) * STEP_SECONDS
+        if since < 0:
+            self._began[address] = time.time()
             self._breaks.pop(address, None)
         newest = self._step(address)
         steps = range(since + 1, min(newest, since + PAGE_RECORDS) + 1)

@@ -93,8 +93,8 @@ LEVERS: tuple[Lever, ...] = (
         "Ask for no page of a trainer's history once its newest step has been read",
         kept=True,
         numbers=(
-            "two requests per reading in place of three; one where no step has ended since the "
-            "last reading, which the benchmark's trainers never show"
+            "two requests per reading in place of three; one where the gauge of steps has not gone "
+            "on since the last reading"
         ),
     ),
     Lever(

@@ -14,8 +14,9 @@ from rlhf_trainer.rollout.sampler import TransformersSampler
 
 EOS, VOCABULARY, MAXIMUM_TOKENS = 2, 48, 12
 ROUNDING_NATS = 5e-5
-"""Attention with a mask and without one is computed by other kernels, in float32 over steep logits.
-A position that is off by one changes log-probabilities by more than 0.01.
+"""Attention with a mask and without one, or with a cache, is computed by other kernels, in float32
+over steep logits, and each kind of CPU rounds in its own way. A position that is off by one changes
+log-probabilities by more than 0.01.
 """
 PROMPTS = [np.array([1, 5, 6]), np.array([1, 7]), np.array([1, 8, 9, 10, 11]), np.array([1])]
 
@@ -82,7 +83,7 @@ def test_kept_log_probs_equal_a_fresh_right_padded_forward(make: type) -> None:
     batch = collate(sequences, masks, torch.device("cpu"))
     fresh = batch.split(log_probs(Policy(lm, temperature=0.7), batch))
     for response, expected in zip(responses, fresh, strict=True):
-        np.testing.assert_allclose(response.log_probs, expected, atol=1e-5)
+        np.testing.assert_allclose(response.log_probs, expected, atol=ROUNDING_NATS)
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])

@@ -27,11 +27,6 @@ class SlowServer:
         await self.answers.wait()
         return manifest
 
-    async def create(self, kind: object, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Take in an Event."""
-        del kind
-        return manifest
-
 
 def no_pools() -> Mapping[str, Pool]:
     return {}

@@ -89,6 +89,13 @@ def test_read_asks_for_no_page_after_the_newest_step(
     assert asked == ["/metrics", *pages]
 
 
+def test_read_asks_a_trainer_that_names_no_step_for_its_history() -> None:
+    nameless = METRICS.replace(b"rlhf_step 2.0\n", b"")
+    reading = read(serves(nameless, record(3), record(4)), since=2)
+    assert reading is not None
+    assert [one.step for one in reading.records] == [3, 4]
+
+
 async def _hangs(_: str, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
     await writer.drain()
