@@ -26,6 +26,11 @@ def say(paths: AttemptPaths, rank: int, outcome: Outcome) -> int:
     return outcome.exit_code
 
 
+def until_said(paths: AttemptPaths, rank: int) -> None:
+    while not paths.rank_outcome(rank).exists():
+        Event().wait(0.01)
+
+
 def wait_for_sigterm() -> None:
     asked = Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
@@ -35,6 +40,10 @@ def wait_for_sigterm() -> None:
 
 def act(verb: str, argument: str, paths: AttemptPaths, rank: int) -> int:
     if verb == "say":
+        return say(paths, rank, Outcome(argument))
+    if verb == "say-second":
+        # Whoever ends first has torchrun end the others, which may still be starting.
+        until_said(paths, rank=0)
         return say(paths, rank, Outcome(argument))
     if verb == "exit":
         return int(argument)

@@ -128,7 +128,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         pytest.param(
             ["say Completed"] * 2, 0, Outcome.COMPLETED, "said by rank 0", id="0, 2 ranks"
         ),
-        pytest.param(["say Stopped"] * 2, 10, Outcome.STOPPED, "said by rank 0", id="10"),
+        pytest.param(
+            ["say Stopped", "say-second Stopped"], 10, Outcome.STOPPED, "said by rank 0", id="10"
+        ),
         pytest.param(["say GateFailed"], 11, Outcome.GATE_FAILED, "said by rank 0", id="11"),
         pytest.param(
             ["wait Preempted", "say Invalid"], 20, Outcome.INVALID, "said by rank 1", id="20"

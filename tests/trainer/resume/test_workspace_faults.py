@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -18,6 +19,12 @@ from rlhf_trainer.files import write_failure
 
 VOLUME_BYTES = 64 * 2**20
 LONG = {**resume_config(0), "sft": {"maximumSteps": 4000, "epochs": 1000}}
+
+
+def until_saved(process: subprocess.Popen[str], paths: AttemptPaths) -> None:
+    while not complete_steps(paths):
+        assert process.poll() is None, process.communicate()[0]
+        Event().wait(0.02)
 
 
 def until(step: int) -> dict[str, object]:
@@ -72,8 +79,7 @@ def test_full_volume_is_said_and_the_last_complete_checkpoint_goes_on(
     message.touch()
     monkeypatch.setenv("RLHF_TERMINATION_LOG", str(message))
     process, paths = launching.start(Phase.SFT, LONG)
-    while not complete_steps(paths):
-        assert process.poll() is None, process.communicate()[0]
+    until_saved(process, paths)
     ballast = fill(volume)
     output, _ = process.communicate()
     assert process.returncode == 1, output[-3000:]
@@ -105,8 +111,7 @@ def test_torch_save_on_a_full_volume_is_known_as_that(volume: Path, size: int) -
 def test_read_only_volume_is_said_and_loses_nothing(launching: Launching, volume: Path) -> None:
     config = LONG
     process, paths = launching.start(Phase.SFT, config)
-    while not complete_steps(paths):
-        assert process.poll() is None, process.communicate()[0]
+    until_saved(process, paths)
     process.terminate()
     process.communicate()
     complete = complete_steps(paths)
