@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Launching
+from launching import Ended, Launching
+from one_start import Case, run_in_one_start
 from toy import training_config
 
 from rlhf_trainer.contract import Phase
@@ -15,11 +16,17 @@ LORA = {"source": "base", "lora": {"rank": 4, "alpha": 8}}
 @pytest.fixture(scope="module")
 def earlier(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launching:
     """A run with LoRA, up to its reward model."""
-    launching = Launching(toy_data, tmp_path_factory.mktemp("earlier") / "run")
-    for phase in (Phase.PREPARATION, Phase.SFT, Phase.REWARD_MODEL):
-        end = launching.run(phase, training_config(model=LORA))
-        assert end.code == 0, end.output[-3000:]
+    folder = tmp_path_factory.mktemp("earlier")
+    launching = Launching(toy_data, folder / "run")
+    phases = (Phase.PREPARATION, Phase.SFT, Phase.REWARD_MODEL)
+    cases = [Case(launching, phase, training_config(model=LORA)) for phase in phases]
+    completed(run_in_one_start(cases, folder))
     return launching
+
+
+def completed(ends: list[Ended]) -> None:
+    for end in ends:
+        assert end.code == 0, end.output[-3000:]
 
 
 def existing(earlier: Launching, **changes: Any) -> dict[str, Any]:
@@ -30,20 +37,22 @@ def existing(earlier: Launching, **changes: Any) -> dict[str, Any]:
     return training_config(**(given | changes))
 
 
-def rewards(launching: Launching, config: dict[str, Any]) -> list[float]:
-    for phase in (Phase.PREPARATION, Phase.PPO):
-        end = launching.run(phase, config)
-        assert end.code == 0, end.output[-3000:]
+def rewards(end: Ended) -> list[float]:
     return [record["values"]["reward_score"] for record in end.history]
 
 
-def test_adapters_go_on_as_adapters_and_merged_as_whole_models(earlier: Launching) -> None:
+def test_adapters_go_on_as_adapters_and_merged_as_whole_models(
+    earlier: Launching, tmp_path: Path
+) -> None:
     """The first rollout is the SFT policy's either way, and so are its scores."""
-    end = earlier.beside(Phase.PPO).run(Phase.PPO, training_config(model=LORA))
-    expected = [record["values"]["reward_score"] for record in end.history]
-    adapters = rewards(earlier.beside(Phase.PREPARATION), existing(earlier, model=LORA))
+    cases = [Case(earlier.beside(Phase.PPO), Phase.PPO, training_config(model=LORA))]
+    for config in (existing(earlier, model=LORA), existing(earlier)):
+        place = earlier.beside(Phase.PREPARATION)
+        cases += [Case(place, phase, config) for phase in (Phase.PREPARATION, Phase.PPO)]
+    ends = run_in_one_start(cases, tmp_path)
+    completed(ends)
+    expected, adapters, merged = (rewards(end) for end in (ends[0], ends[2], ends[4]))
     assert adapters == pytest.approx(expected, rel=1e-4)
-    merged = rewards(earlier.beside(Phase.PREPARATION), existing(earlier))
     assert merged[0] == pytest.approx(expected[0], rel=1e-3)
     assert merged[1:] != pytest.approx(expected[1:], rel=1e-3)  # more weights have learned
 
@@ -72,12 +81,20 @@ REFUSED: dict[str, tuple[dict[str, Any], Phase | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_preparation_refuses(earlier: Launching, case: str) -> None:
-    changes, taken, message = REFUSED[case]
+@pytest.fixture(scope="module")
+def refused(earlier: Launching, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     sections = {Phase.SFT: "sft", Phase.REWARD_MODEL: "rewardModel"}
-    given = {sections[taken]: adapter(earlier, Phase.SFT)} if taken is not None else {}
-    launching = earlier.beside(Phase.PREPARATION)
-    end = launching.run(Phase.PREPARATION, training_config(**(changes | given)))
+    cases = []
+    for changes, taken, _ in REFUSED.values():
+        given = {sections[taken]: adapter(earlier, Phase.SFT)} if taken is not None else {}
+        config = training_config(**(changes | given))
+        cases.append(Case(earlier.beside(Phase.PREPARATION), Phase.PREPARATION, config))
+    ends = run_in_one_start(cases, tmp_path_factory.mktemp("refused"))
+    return dict(zip(REFUSED, ends, strict=True))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_preparation_refuses(refused: dict[str, Ended], case: str) -> None:
+    end = refused[case]
     assert end.code == 20, end.output[-3000:]
-    assert message in end.output
+    assert REFUSED[case][2] in end.result.message

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import Launching
+from launching import Ended, Launching
+from one_start import Case, run_in_one_start
 from toy import NEUTRAL, PLEASANT, UNPLEASANT, make_run, training_config
 from transformers import AutoTokenizer
 
@@ -51,27 +52,28 @@ def converse(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> Launching:
+def chat(tmp_path_factory: pytest.TempPathFactory) -> dict[Phase, Ended]:
+    """Every phase of a run on conversations."""
     root = make_run(tmp_path_factory.mktemp("chat"))
     tokenizer = AutoTokenizer.from_pretrained(root / "base")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(root / "base")
     converse(root)
-    return Launching(root, root / "workspace")
+    place = Launching(root, root / "workspace")
+    ends = run_in_one_start([Case(place, phase, training_config()) for phase in Phase], root)
+    return dict(zip(Phase, ends, strict=True))
 
 
-def test_every_phase_trains_on_conversations(chat: Launching) -> None:
-    for phase in Phase:
-        end = chat.run(phase, training_config())
+def test_every_phase_trains_on_conversations(chat: dict[Phase, Ended]) -> None:
+    for end in chat.values():
         assert end.code == 0, end.output[-3000:]
-    metrics = chat.beside(Phase.SFT).run(Phase.SFT, training_config()).result.metrics
+    metrics = chat[Phase.SFT].result.metrics
     assert metrics["validationLossNatsPerToken"] < metrics["initialValidationLossNatsPerToken"]
 
 
-def test_only_what_the_assistant_says_is_trained(chat: Launching) -> None:
-    prepared = chat.beside(Phase.PREPARATION).run(Phase.PREPARATION, training_config())
-    data = PreparedData(prepared.paths.data).demonstrations()
-    tokenizer = AutoTokenizer.from_pretrained(chat.data_root / "base")
+def test_only_what_the_assistant_says_is_trained(chat: dict[Phase, Ended]) -> None:
+    data = PreparedData(chat[Phase.PREPARATION].paths.data).demonstrations()
+    tokenizer = AutoTokenizer.from_pretrained(chat[Phase.SFT].paths.model)
     for row in range(len(data)):
         trained = tokenizer.decode(data[row].tokens[data[row].response_mask]).split()
         assert set(trained) <= {*PLEASANT, "<eos>"}
