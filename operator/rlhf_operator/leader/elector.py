@@ -111,7 +111,8 @@ class Elector:
             lease = await self._read()
             seen = Record.of(lease, self._timing.lease_seconds)
             if seen != self._seen:
-                self._seen, self._seen_at = seen, began
+                # Not since `began`: between that and the answer it may have been renewed.
+                self._seen, self._seen_at = seen, self._monotonic()
             if not seen.is_free_for(self._lease.identity, began - self._seen_at):
                 self._renewed_at = None
                 return False
