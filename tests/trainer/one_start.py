@@ -17,6 +17,7 @@ from launching import Ended, Launching
 
 from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import Phase, Result, Workspace
+from rlhf_trainer.contract.outcomes import MAXIMUM_RESULT_BYTES
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.phases.context import PhaseContext
@@ -48,6 +49,8 @@ def run_in_one_start(cases: Sequence[Case], folder: Path) -> list[Ended]:
     file.write_text(json.dumps([command[3:] for command, _ in started]), "utf-8")
     output = torchrun(Path(__file__), cases[0].place.processes, str(file))
     outputs = output.split(_MARK)[1:]
+    for _, paths in started:
+        assert paths.result.stat().st_size <= MAXIMUM_RESULT_BYTES
     return [
         Ended(Result.from_json(paths.result.read_text("utf-8")).outcome.exit_code, paths, said)
         for (_, paths), said in zip(started, outputs, strict=True)

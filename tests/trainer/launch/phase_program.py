@@ -42,7 +42,7 @@ def act(verb: str, argument: str, paths: AttemptPaths, rank: int) -> int:
     if verb == "say":
         return say(paths, rank, Outcome(argument))
     if verb == "say-second":
-        # Whoever ends first has torchrun end the others, which may still be starting.
+        # Whoever fails first has torchrun end the others, which may still be starting.
         until_said(paths, rank=0)
         return say(paths, rank, Outcome(argument))
     if verb == "exit":

@@ -52,13 +52,19 @@ def converse(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> dict[Phase, Ended]:
-    """Every phase of a run on conversations."""
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model with a chat template, and conversations."""
     root = make_run(tmp_path_factory.mktemp("chat"))
     tokenizer = AutoTokenizer.from_pretrained(root / "base")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(root / "base")
     converse(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def chat(root: Path) -> dict[Phase, Ended]:
+    """Every phase of a run on conversations."""
     place = Launching(root, root / "workspace")
     ends = run_in_one_start([Case(place, phase, training_config()) for phase in Phase], root)
     return dict(zip(Phase, ends, strict=True))
@@ -71,9 +77,9 @@ def test_every_phase_trains_on_conversations(chat: dict[Phase, Ended]) -> None:
     assert metrics["validationLossNatsPerToken"] < metrics["initialValidationLossNatsPerToken"]
 
 
-def test_only_what_the_assistant_says_is_trained(chat: dict[Phase, Ended]) -> None:
+def test_only_what_the_assistant_says_is_trained(root: Path, chat: dict[Phase, Ended]) -> None:
     data = PreparedData(chat[Phase.PREPARATION].paths.data).demonstrations()
-    tokenizer = AutoTokenizer.from_pretrained(chat[Phase.SFT].paths.model)
+    tokenizer = AutoTokenizer.from_pretrained(root / "base")
     for row in range(len(data)):
         trained = tokenizer.decode(data[row].tokens[data[row].response_mask]).split()
         assert set(trained) <= {*PLEASANT, "<eos>"}

@@ -131,7 +131,7 @@ def test_entropy_is_that_of_the_sampling_distribution() -> None:
         logits = lm(input_ids=torch.from_numpy(PROMPTS[0]).unsqueeze(0)).logits[0, -1] / 0.5
     probs = logits.softmax(-1).tolist()
     expected = -sum(p * np.log(p) for p in probs if p > 0)
-    assert response.entropies[0] == pytest.approx(expected, abs=1e-5)
+    assert response.entropies[0] == pytest.approx(expected, abs=ROUNDING_NATS)
 
 
 def test_samples_follow_the_distribution() -> None:

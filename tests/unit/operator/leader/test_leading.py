@@ -8,6 +8,9 @@ import pytest
 
 from rlhf_operator.leader import led
 
+SOON_SECONDS = 0.05
+"""By then whoever does not wait for the lead has begun to work."""
+
 
 class Claim:
     """Stands for an elector: it leads from the start or never, and loses the lead when told."""
@@ -37,8 +40,10 @@ def lead(play: Play, *, leads: bool = True, stopped: bool = False) -> tuple[bool
 
     async def run() -> tuple[bool, bool]:
         claim, stop = Claim(leads=leads), asyncio.Event()
-        if stopped:
+        if stopped and leads:
             stop.set()
+        elif stopped:
+            asyncio.get_running_loop().call_later(SOON_SECONDS, stop.set)
         elector: Any = claim
         ended_well = await asyncio.wait_for(led(elector, lambda: play(claim, stop), stop), 30)
         return ended_well, claim.released
