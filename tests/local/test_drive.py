@@ -11,6 +11,9 @@ from rlhf_operator.local import LocalBackend
 from rlhf_operator.local.processes import members
 from rlhf_trainer.contract import Phase
 
+UNHURRIED = 20.0
+"""Speed of the run's clock at which an attempt has seconds of the wall's to begin."""
+
 
 def of(status: RunStatus, phase: Phase) -> PhaseStatus:
     return next(each for each in status.phases if each.phase is phase)
@@ -171,6 +174,7 @@ def test_drive_killed_launcher_takes_its_ranks_along_and_counts(bench: Any) -> N
 
 def test_drive_too_long_a_phase_ends_the_run(bench: Any) -> None:
     bench.plan(sft=[{"wait": True}])
+    bench.speed = UNHURRIED
     status = bench.drive("spec.runPolicy.phaseDeadlineSeconds=100")
     assert status.outcome is RunOutcome.DEADLINE_EXCEEDED
     assert status.outcome.exit_code == 41
@@ -180,6 +184,7 @@ def test_drive_too_long_a_phase_ends_the_run(bench: Any) -> None:
 
 def test_drive_hanging_attempt_is_ended_and_counted(bench: Any) -> None:
     bench.plan(sft=[{"wait": True}, {"exit": 0}])
+    bench.speed = UNHURRIED
     status = bench.drive("spec.runPolicy.hangTimeoutSeconds=120")
     assert status.outcome is RunOutcome.COMPLETED
     assert of(status, Phase.SFT).last_failure == "attempt 1: it showed no sign of life"

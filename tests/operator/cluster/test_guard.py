@@ -32,7 +32,7 @@ REASONS = {"KLLimitExceeded", "KLCeilingExceeded"}
 
 def check_stop(run: Run, by: str, root: Path) -> None:
     """The reason stands in conditions and Events; the certified policy is where it says."""
-    finished = run.wait("Finished", seconds=300)
+    finished = run.wait("Finished", seconds=600)
     assert finished["reason"] in REASONS
     assert run.condition("Succeeded")["status"] == "False"
     assert run.condition("KLWithinLimit")["status"] == "False"

@@ -19,6 +19,7 @@ REAL = "rlhf.test/real"
 LONG: dict[str, Any] = {
     "sft": {"epochs": 1000, "maximumSteps": 100_000},
     "checkpoint": {"everySteps": 20},
+    "runPolicy": {"terminationGracePeriodSeconds": 60},
     "placement": {"pool": "real", "gpusPerNode": 1, "phases": {"preparation": {"pool": "cpu"}}},
 }
 
@@ -54,7 +55,7 @@ def training(
         started.append(run)
         root = volume(NAMESPACE) / f"{name}-{run.object['metadata']['uid'][:8]}"
         first = Workspace(root).attempt(1, Phase.SFT, 1)
-        until(lambda: bool(complete_steps(first)), "SFT to save", timeout_seconds=120)
+        until(lambda: bool(complete_steps(first)), "SFT to save", timeout_seconds=300)
         return run, first
 
     yield start
@@ -68,11 +69,11 @@ def node_of(run: Run, attempt: int) -> str:
     return found
 
 
-def goes_on_elsewhere(run: Run, first: AttemptPaths, node: str, seconds: float = 60) -> None:
+def goes_on_elsewhere(run: Run, first: AttemptPaths, node: str, seconds: float = 180) -> None:
     """The second attempt is uncounted, runs on the other node and begins at a checkpoint."""
     until(lambda: run.phase("SFT")["attempts"] == 2, "another attempt", timeout_seconds=seconds)
     second = AttemptPaths(first.root.with_name("attempt-2"))
-    until(second.resumed_from.exists, "it to pick a checkpoint", timeout_seconds=90)
+    until(second.resumed_from.exists, "it to pick a checkpoint", timeout_seconds=180)
     record = ResumedFrom.model_validate_json(second.resumed_from.read_text("utf-8"))
     assert record.attempt == 1
     assert record.step > 0

@@ -57,7 +57,7 @@ def test_verdict_of_a_real_phase_ends_the_run(
     apply_real: Apply, name: str, changes: dict[str, Any], reason: str, told: str
 ) -> None:
     run = apply_real(NAMESPACE, f"real-{name}", **changes)
-    finished = run.wait("Finished", seconds=180)
+    finished = run.wait("Finished", seconds=300)
     assert finished["reason"] == reason
     assert told in finished["message"]
     assert run.status["stop"]["by"] == "Trainer"
@@ -83,7 +83,7 @@ def test_claim_that_is_made_for_a_run_is_what_its_pods_write_to(
     )
     workspace = {"claimName": None, "size": "1Gi"}
     run = apply_real(NAMESPACE, name, workspace=workspace, data={"prompts": {"path": "absent"}})
-    assert run.wait("Finished", seconds=120)["reason"] == "Invalid"
+    assert run.wait("Finished", seconds=300)["reason"] == "Invalid"
     root = tmp_path / f"{name}-{run.object['metadata']['uid'][:8]}"
     assert Workspace(root).attempt(1, Phase.PREPARATION, 1).result.exists()
 
@@ -99,7 +99,7 @@ def test_allocator_that_fails_in_a_real_pod_is_told_with_what_to_change(
         path.chmod(0o755 if path.is_dir() else 0o644)
     fault = with_fault("sft:little-memory")
     run = apply_real(NAMESPACE, "allocates", podTemplate=fault, **MEMORY_HOG)
-    finished = run.wait("Finished", seconds=180)
+    finished = run.wait("Finished", seconds=300)
     assert finished["reason"] == "OutOfMemory"
     assert "tokensPerMicroBatch" in finished["message"]
     assert run.status["stop"]["phase"] == "SFT"
@@ -112,10 +112,15 @@ def test_allocator_that_fails_in_a_real_pod_is_told_with_what_to_change(
 def test_evicted_pod_is_followed_at_once_and_not_counted(
     apply_real: Apply, cluster: Cluster, volume: Callable[[str], Path]
 ) -> None:
-    run = apply_real(NAMESPACE, "evicted", sft={"epochs": 1000, "maximumSteps": 100_000})
+    run = apply_real(
+        NAMESPACE,
+        "evicted",
+        sft={"epochs": 1000, "maximumSteps": 100_000},
+        runPolicy={"terminationGracePeriodSeconds": 60},
+    )
     root = volume(NAMESPACE) / f"evicted-{run.object['metadata']['uid'][:8]}"
     paths = Workspace(root).attempt(1, Phase.SFT, 1)
-    until(lambda: _steps(paths) > 0, "SFT's first step", timeout_seconds=120)
+    until(lambda: _steps(paths) > 0, "SFT's first step", timeout_seconds=300)
     pod = f"{run.name}-i1-sft-a1-master-0"
     eviction = {
         "apiVersion": "policy/v1",
@@ -124,7 +129,7 @@ def test_evicted_pod_is_followed_at_once_and_not_counted(
     }
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
     cluster.kubernetes.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    until(lambda: run.phase("SFT")["attempts"] == 2, "another attempt", timeout_seconds=60)
+    until(lambda: run.phase("SFT")["attempts"] == 2, "another attempt", timeout_seconds=180)
     assert run.phase("SFT")["failures"] == 0
     assert json.loads(paths.result.read_text("utf-8"))["outcome"] == "Preempted"
     run.delete()

@@ -16,7 +16,7 @@ from toy import training_config
 from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
 
 RLHF = [str(Path(sys.executable).with_name("rlhf")), "run"]
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 600
 Start = Callable[[Path, Path], "subprocess.Popen[str]"]
 LONG_SFT = {"sft": {"epochs": 100, "maximumSteps": 300}}
 

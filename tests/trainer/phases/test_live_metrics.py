@@ -1,6 +1,7 @@
 """A real PPO phase, scraped while it trains."""
 
 import json
+import subprocess
 import time
 import urllib.request
 
@@ -12,7 +13,7 @@ from toy import training_config
 from rlhf_trainer.contract import METRICS, AttemptPaths, Phase
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-DEADLINE_SECONDS = 90
+DEADLINE_SECONDS = 300
 
 
 def fetch(url: str) -> str:
@@ -22,10 +23,11 @@ def fetch(url: str) -> str:
     return text
 
 
-def wait_for_step(paths: AttemptPaths, step: int) -> str:
+def wait_for_step(launcher: subprocess.Popen[str], paths: AttemptPaths, step: int) -> str:
     """Return the address of the metrics once `step` is in the history."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
+        assert launcher.poll() is None, launcher.communicate()[0][-3000:]
         if paths.metrics_port.exists():
             address = f"http://127.0.0.1:{paths.metrics_port.read_text('utf-8').strip()}"
             if len(fetch(f"{address}/history?since=-1").splitlines()) > step:
@@ -41,7 +43,7 @@ def test_running_phase_serves_the_contracts_metrics_and_its_history(
     config = training_config(ppo={"totalEpisodes": 16 * 10_000})
     launcher, paths = trained[0].beside(Phase.PPO).start(Phase.PPO, config)
     try:
-        address = wait_for_step(paths, 3)
+        address = wait_for_step(launcher, paths, 3)
         families = list(text_string_to_metric_families(fetch(f"{address}/metrics")))
         history = [json.loads(line) for line in fetch(f"{address}/history?since=1").splitlines()]
     finally:

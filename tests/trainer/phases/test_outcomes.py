@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ BREACH = {
 }
 ENDLESS = {"sft": {"maximumSteps": None, "epochs": 1000}}
 DATA_LIMIT_BYTES = 4 * 2**30
-STARTED_SECONDS = 90
+STARTED_SECONDS = 300
 
 
 def ranks(count: int) -> pytest.MarkDecorator:
@@ -51,10 +50,11 @@ def ranks(count: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("trained", counts, ids=str, indirect=True)
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_for_history(launcher: subprocess.Popen[str], paths: AttemptPaths) -> None:
     deadline = time.monotonic() + STARTED_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {STARTED_SECONDS} s"
+    while not has_history(paths):
+        assert launcher.poll() is None, launcher.communicate()[0][-3000:]
+        assert time.monotonic() < deadline, f"no step within {STARTED_SECONDS} s"
         time.sleep(0.1)  # noqa: TID251 - waits for another process, which cannot call back
 
 
@@ -227,7 +227,7 @@ def test_nan_in_a_reward_exits_30(trained: Trained, tmp_path: Path) -> None:
 def test_sigterm_exits_143_at_a_step_boundary(trained: Trained) -> None:
     launching, _ = trained
     launcher, paths = launching.beside(Phase.SFT).start(Phase.SFT, training_config(**ENDLESS))
-    wait_until(lambda: has_history(paths), "first step")
+    wait_for_history(launcher, paths)
     launcher.send_signal(signal.SIGTERM)
     output, _ = launcher.communicate()
     end = Ended(launcher.returncode, paths, output)
@@ -240,7 +240,7 @@ def test_sigterm_exits_143_at_a_step_boundary(trained: Trained) -> None:
 def test_killed_rank_is_a_crash_with_its_signal(trained: Trained) -> None:
     launching, _ = trained
     launcher, paths = launching.beside(Phase.SFT).start(Phase.SFT, training_config(**ENDLESS))
-    wait_until(lambda: has_history(paths), "first step")
+    wait_for_history(launcher, paths)
     os.kill(ranks_of(launcher)[-1], signal.SIGKILL)
     output, _ = launcher.communicate()
     end = Ended(launcher.returncode, paths, output)

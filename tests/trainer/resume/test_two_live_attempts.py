@@ -20,7 +20,7 @@ CONFIG = {
     "sft": {"maximumSteps": STEPS, "epochs": 1000, "validateEverySteps": STEPS},
     "checkpoint": {"everySteps": EVERY, "keepLast": 2},
 }
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 600
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import COMMON, OWN
+from rounding import ROUNDING_NATS
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_trainer.config.model import ModelConfig
@@ -56,5 +57,5 @@ def test_kept_and_fresh_log_probs_equal_plain_transformers(
             logits = plain(input_ids=tokens.unsqueeze(0)).logits[0] / TEMPERATURE
         positions = torch.arange(len(prompt) - 1, len(tokens) - 1)
         expected = logits.log_softmax(-1)[positions, tokens[len(prompt) :]].numpy()
-        np.testing.assert_allclose(ours, expected, atol=1e-5)
-        np.testing.assert_allclose(response.log_probs, expected, atol=1e-5)
+        np.testing.assert_allclose(ours, expected, atol=ROUNDING_NATS)
+        np.testing.assert_allclose(response.log_probs, expected, atol=ROUNDING_NATS)

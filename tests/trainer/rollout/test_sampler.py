@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from rounding import ROUNDING_NATS
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from rlhf_trainer.models.batch import collate, response_mask
@@ -13,11 +14,6 @@ from rlhf_trainer.rollout.protocol import Response, row_uniforms
 from rlhf_trainer.rollout.sampler import TransformersSampler
 
 EOS, VOCABULARY, MAXIMUM_TOKENS = 2, 48, 12
-ROUNDING_NATS = 5e-5
-"""Attention with a mask and without one, or with a cache, is computed by other kernels, in float32
-over steep logits, and each kind of CPU rounds in its own way. A position that is off by one changes
-log-probabilities by more than 0.01.
-"""
 PROMPTS = [np.array([1, 5, 6]), np.array([1, 7]), np.array([1, 8, 9, 10, 11]), np.array([1])]
 
 
