@@ -149,6 +149,11 @@ class Run:
         pods: list[Json] = found["items"]
         return pods
 
+    def seen(self) -> str:
+        """Return what is there of it, for whoever wants to know what it waits for."""
+        pods = [(pod["metadata"]["name"], pod["status"]) for pod in self.pods()]
+        return f"{self.name}: jobs {self.jobs()}, pods {pods}, status {self.status}"
+
     def event_objects(self) -> list[Json]:
         """Return its events, oldest first."""
         found = self.kubernetes.get(

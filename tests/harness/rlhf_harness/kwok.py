@@ -55,7 +55,7 @@ def kwok(context: Context) -> Command:
             f"--kubeconfig={context.client('kwok', '/O=system:masters/CN=kwok')}",
             f"--config={path}",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-            "--node-lease-duration-seconds=40",
+            "--node-lease-duration-seconds=15",
             f"--server-address={context.placement.address}:{port}",
         ),
         ready=lambda: answers(healthy),

@@ -78,6 +78,7 @@ class Component:
         """Start its process and do not wait until it works."""
         if self.running:
             raise HarnessError(f"{self.name} already runs as process {self.id.pid}")
+        self.reap()
         tie = self._state.tied and not self._placement.isolated
         argv = self._placement.command(self.command.argv)
         environment = {

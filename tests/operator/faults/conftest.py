@@ -88,7 +88,10 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
                 left.pop(0)
             return not left
 
-        until(ended, lambda: seen(left[0]), timeout_seconds=seconds)
+        def waited_for() -> str:
+            return left[0].seen()
+
+        until(ended, waited_for, timeout_seconds=seconds)
         for run in runs:
             assert run.status["outcome"] == "Completed", run.status
             told = [one["lastFailure"] for one in run.status["phases"]]
@@ -105,9 +108,3 @@ def runs_end(own_cluster: Cluster) -> Iterator[Callable[..., None]]:
         until(lambda: all(len(run.jobs()) == 1 for run in runs), "superfluous jobs to go")
 
     return runs_end
-
-
-def seen(run: Run) -> str:
-    """Return what is there of a run, for whoever wants to know what it waits for."""
-    pods = [(pod["metadata"]["name"], pod["status"]) for pod in run.pods()]
-    return f"{run.name}: jobs {run.jobs()}, pods {pods}, status {run.status}"

@@ -20,6 +20,9 @@ OUTAGE_SECONDS = float(os.environ.get("RLHF_TEST_OUTAGE_SECONDS", "20"))
 
 LIVE = 20
 
+RETRIED_SECONDS = 300.0
+"""When scheduler and KWOK try again what they could not write to a pod."""
+
 
 @pytest.mark.parametrize("component", ["kube-apiserver", "etcd", "kube-controller-manager"])
 def test_runs_survive_the_crash_of_a_component(
@@ -31,14 +34,21 @@ def test_runs_survive_the_crash_of_a_component(
     component: str,
 ) -> None:
     runs = begin([f"{component}-{index}" for index in range(3)], after="2s")
+
+    def begun(phase: str) -> bool:
+        # Some end only a while after the crash, when they could not renew a lease.
+        own_cluster.tend()
+        kept.tend()
+        return any(run.phase(phase).get("attempts") for run in runs)
+
     for phase in ("Preparation", "SFT", "PPO"):
         until(
-            lambda phase=phase: any(run.phase(phase).get("attempts") for run in runs),
-            f"{phase} to begin",
+            lambda phase=phase: begun(phase),
+            lambda phase=phase: f"{phase} to begin; {runs[0].seen()}",
+            timeout_seconds=RETRIED_SECONDS + 60,
         )
         own_cluster[component].restart()
-        own_cluster.tend()
-    # Whoever could not write to a pod, scheduler or KWOK, would try again only after five minutes.
+    # They need not be waited for.
     for player in ("kube-scheduler", "kwok"):
         own_cluster[player].restart()
     answered = component == "kube-controller-manager"
