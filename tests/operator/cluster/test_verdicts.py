@@ -132,7 +132,7 @@ def test_evicted_pod_is_followed_at_once_and_not_counted(
     until(lambda: run.phase("SFT")["attempts"] == 2, "another attempt", timeout_seconds=180)
     assert run.phase("SFT")["failures"] == 0
     assert json.loads(paths.result.read_text("utf-8"))["outcome"] == "Preempted"
-    run.delete()
+    run.delete(wait_seconds=90)
 
 
 def _steps(paths: AttemptPaths) -> int:
