@@ -121,6 +121,15 @@ class Process:
         asked.cancel()
 
 
+async def led_by_one() -> tuple[World, Process, Process]:
+    """Return who leads and who does not."""
+    world = World()
+    leader, other = Process(world, "a"), Process(world, "b")
+    await leader.look()
+    assert leader.elector.held()
+    return world, leader, other
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, MINUTE_SECONDS))
 
@@ -157,10 +166,7 @@ def test_two_never_lead_at_once(moves: list[Move]) -> None:
 
 def test_other_one_leads_once_it_has_seen_no_sign_of_life_for_so_long() -> None:
     async def play() -> None:
-        world = World()
-        leader, other = Process(world, "a"), Process(world, "b")
-        await leader.look()
-        assert leader.elector.held()
+        world, leader, other = await led_by_one()
         world.seconds += 14
         await other.look()  # the first that it sees of the lease
         world.seconds += TIMING.lease_seconds - 0.1
@@ -190,9 +196,7 @@ def test_holder_relies_on_a_renewal_from_when_it_was_asked_for() -> None:
 
 def test_lease_that_is_let_go_is_taken_at_once() -> None:
     async def play() -> None:
-        world = World()
-        leader, other = Process(world, "a"), Process(world, "b")
-        await leader.look()
+        _, leader, other = await led_by_one()
         await other.look()
         assert not other.elector.held()
         releasing = asyncio.create_task(leader.elector.release())
@@ -208,9 +212,7 @@ def test_lease_that_is_let_go_is_taken_at_once() -> None:
 
 def test_lease_of_another_one_is_not_let_go() -> None:
     async def play() -> None:
-        world = World()
-        leader, other = Process(world, "a"), Process(world, "b")
-        await leader.look()
+        world, _, other = await led_by_one()
         await other.look()
         for _ in range(2):
             other._fate.put_nowait("done")
