@@ -15,6 +15,7 @@ from rlhf_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, Json, Kind
 from rlhf_operator.decide import StartAttempt
 from rlhf_operator.errors import ClusterError
 from rlhf_operator.render import (
+    TRAINER_IMAGE,
     attempt_config,
     config_digest,
     hardware_of,
@@ -42,13 +43,16 @@ class Starter:
         key = action.key
         config = await self._config(run, key, action.config)
         hardware = hardware_of(run.spec, pools) if key.phase is Phase.PREPARATION else None
-        await self._create(run, CONFIG_MAPS, attempt_config(run, key, config, hardware))
+        image = await self._image_for(run, key)
+        manifest = attempt_config(run, key, config, image=image, hardware=hardware)
+        # One that was made before a crash may be of an operator with another image.
+        image = _image(await self._create(run, CONFIG_MAPS, manifest)) or image
         claim = workspace_claim(run)
         if claim is not None and _is_first(run.status):
             await self._create(run, CLAIMS, claim, shared=True)
         pool = pools[placed(run.spec.placement, key.phase).pool]
         digest = config_digest(config)
-        job = pytorch_job(run, key, pool, image=self._image, config_digest=digest)
+        job = pytorch_job(run, key, pool, image=image, config_digest=digest)
         stored = await self._create(run, JOBS, job)
         self._cache.jobs.put(stored)
 
@@ -61,14 +65,27 @@ class Starter:
         """
         if key.attempt == FIRST:
             return config
-        name = job_name(run, key._replace(attempt=FIRST))
-        first = await self._api.get(CONFIG_MAPS, run.metadata.namespace, name)
+        first = await self._config_map(run, key._replace(attempt=FIRST))
         if first is None:
             return config
         tree = json.loads((first.get("data") or {}).get(CONFIG_FILE, "{}"))
         today = config.model_dump(mode="json", by_alias=True, exclude_none=True)
         tree |= {field: today[field] for field in MUTABLE if field in today}
         return TrainingConfig.model_validate(tree)
+
+    async def _image_for(self, run: RLHFRun, key: AttemptKey) -> str:
+        """Return the trainer's image: what has a checkpoint goes on with the image that wrote it.
+
+        Without one an attempt begins anew, and takes today's: the last one may not even have come.
+        """
+        checkpoints = (one.checkpoint_step for one in run.status.phases if one.key == key[:2])
+        if key.attempt == FIRST or next(checkpoints, None) is None:
+            return self._image
+        before = await self._config_map(run, key._replace(attempt=key.attempt - 1))
+        return _image(before) or self._image
+
+    async def _config_map(self, run: RLHFRun, key: AttemptKey) -> Json | None:
+        return await self._api.get(CONFIG_MAPS, run.metadata.namespace, job_name(run, key))
 
     async def _create(
         self, run: RLHFRun, kind: Kind, manifest: Json, *, shared: bool = False
@@ -100,6 +117,13 @@ class Starter:
                 reason="NameTaken",
             )
         return found
+
+
+def _image(config_map: Json | None) -> str | None:
+    """Return the image that an attempt began with, if it was noted."""
+    annotations = ((config_map or {}).get("metadata") or {}).get("annotations") or {}
+    image: str | None = annotations.get(TRAINER_IMAGE)
+    return image
 
 
 def _is_first(status: RunStatus) -> bool:

@@ -7,11 +7,12 @@ from rlhf_operator.render.claim import workspace_claim
 from rlhf_operator.render.config_map import attempt_config, config_digest
 from rlhf_operator.render.hardware import hardware_of
 from rlhf_operator.render.job import pytorch_job
-from rlhf_operator.render.labels import attempt_labels, run_labels
+from rlhf_operator.render.labels import TRAINER_IMAGE, attempt_labels, run_labels
 from rlhf_operator.render.names import job_name
 from rlhf_operator.render.pools import parse_pools, read_pools
 
 __all__ = [
+    "TRAINER_IMAGE",
     "attempt_config",
     "attempt_labels",
     "config_digest",

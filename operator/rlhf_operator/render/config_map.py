@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, RLHFRun
-from rlhf_operator.render.labels import attempt_metadata
+from rlhf_operator.render.labels import TRAINER_IMAGE, attempt_metadata
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import HARDWARE_FILE, Hardware
 
@@ -17,16 +17,26 @@ DIGEST_CHARACTERS = 16
 
 
 def attempt_config(
-    run: RLHFRun, key: AttemptKey, config: TrainingConfig, hardware: Hardware | None = None
+    run: RLHFRun,
+    key: AttemptKey,
+    config: TrainingConfig,
+    *,
+    image: str,
+    hardware: Hardware | None = None,
 ) -> dict[str, Any]:
-    """Return the ConfigMap that an attempt reads; Preparation is told the hardware."""
+    """Return the ConfigMap that an attempt reads; Preparation is told the hardware.
+
+    `image` is the trainer's, for runs that name none: the next attempt finds it here.
+    """
     data = {CONFIG_FILE: config_text(config)}
     if hardware is not None:
         data[HARDWARE_FILE] = hardware.to_json()
+    metadata = attempt_metadata(run, key, config_digest(config))
+    metadata["annotations"][TRAINER_IMAGE] = image
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": attempt_metadata(run, key, config_digest(config)),
+        "metadata": metadata,
         "immutable": True,
         "data": data,
     }

@@ -16,6 +16,9 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "rlhf-operator"}
 CONFIG_DIGEST = "rlhf.dev/config-digest"
 """Annotation: which configuration a job was started with."""
 
+TRAINER_IMAGE = "rlhf.dev/trainer-image"
+"""Annotation of an attempt's ConfigMap: the image of runs that name none."""
+
 
 def run_labels(run: RLHFRun) -> dict[str, str]:
     """Return the labels of what a run has once."""

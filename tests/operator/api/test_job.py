@@ -80,7 +80,7 @@ def test_job_is_taken_by_the_webhook_and_its_pods_by_restricted(
 ) -> None:
     run, job = rendered(f"job-{list(SPECS).index(kind)}", SPECS[kind], phase)
     api.check(job)
-    config = attempt_config(run, AttemptKey(1, phase, 1), run.spec.training())
+    config = attempt_config(run, AttemptKey(1, phase, 1), run.spec.training(), image="trainer:1")
     for manifest in (config, workspace_claim(run)):
         assert manifest is not None
         api.check(manifest)

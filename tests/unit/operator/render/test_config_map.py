@@ -8,13 +8,14 @@ from rlhf_trainer.contract import Hardware, Phase
 
 Build = Callable[..., RLHFRun]
 KEY = AttemptKey(1, Phase.PPO, 1)
+IMAGE = "rlhf-trainer:1"
 
 
 def test_config_map_is_the_golden_one(
     cluster_run: Build, assert_golden: Callable[[str, dict[str, Any] | None], None]
 ) -> None:
     run = cluster_run("spec.guard.kl.limitNats=12", "spec.placement.pool=a100-80gb")
-    assert_golden("config-map", attempt_config(run, KEY, run.spec.training()))
+    assert_golden("config-map", attempt_config(run, KEY, run.spec.training(), image=IMAGE))
 
 
 def test_trainer_reads_back_what_was_asked_for(cluster_run: Build) -> None:
@@ -23,7 +24,7 @@ def test_trainer_reads_back_what_was_asked_for(cluster_run: Build) -> None:
         "spec.ppo.learningRate=1e-5",
         "spec.guard.kl.enforcedBy=[Operator]",
     )
-    text = attempt_config(run, KEY, run.spec.training())["data"]["config.json"]
+    text = attempt_config(run, KEY, run.spec.training(), image=IMAGE)["data"]["config.json"]
     assert TrainingConfig.model_validate_json(text) == run.spec.training()
 
 
@@ -46,12 +47,12 @@ def test_preparation_is_told_where_phases_run(
     )
     key = KEY._replace(phase=Phase.PREPARATION)
     hardware = hardware_of(run.spec, pools)
-    manifest = attempt_config(run, key, run.spec.training(), hardware)
+    manifest = attempt_config(run, key, run.spec.training(), image=IMAGE, hardware=hardware)
     assert_golden("config-map-preparation", manifest)
     assert Hardware.from_json(manifest["data"]["hardware.json"]) == hardware
     digests = [
         manifest["metadata"]["annotations"],
-        attempt_config(run, key, run.spec.training())["metadata"]["annotations"],
+        attempt_config(run, key, run.spec.training(), image=IMAGE)["metadata"]["annotations"],
     ]
     assert digests[0] == digests[1]
 

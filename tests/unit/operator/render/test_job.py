@@ -189,7 +189,8 @@ def test_labels_find_an_attempt_again(cluster_run: Build, pools: dict[str, Pool]
         cluster_run("spec.placement.pool=cpu", *OVERLAY),
         AttemptKey(1, Phase.REWARD_MODEL, 4),
     )
-    job, config = job_of(run, key, pools), attempt_config(run, key, run.spec.training())
+    job = job_of(run, key, pools)
+    config = attempt_config(run, key, run.spec.training(), image="rlhf-trainer:1")
     pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
     for labels in (
         job["metadata"]["labels"],

@@ -1,0 +1,69 @@
+"""An operator that is installed with another trainer image, while runs are in mid-phase."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from operating import OperatorProcess
+from rlhf_harness import Cluster
+from rlhf_harness.waiting import until
+from runs import Run, ending, manifest, said
+
+from rlhf_trainer.contract import Outcome
+
+NAMESPACE = "new-image"
+NEW = "trainer:next"
+
+
+@pytest.fixture
+def upgraded(
+    unattended: OperatorProcess, prepare: Callable[[str], None]
+) -> Iterator[OperatorProcess]:
+    """The usual operator, running, and beside it, not started yet, one with another image."""
+    prepare(NAMESPACE)
+    unattended.start()
+    successor = unattended.beside("next", options=(f"--image={NEW}",))
+    yield successor
+    successor.kill()
+    if unattended.process is not None:
+        unattended.stop()
+
+
+def failing(cluster: Cluster, name: str, **result: Any) -> Run:
+    """Apply a run whose attempts crash, and return it in the pause before its second one."""
+    message = said(Outcome.CRASHED, message="it broke", **result)
+    how = ending("200ms", exit_code=1, message=message)
+    cluster.kubernetes.apply(manifest(NAMESPACE, name, **how))
+    return Run(cluster.kubernetes, NAMESPACE, name)
+
+
+def images(run: Run) -> list[str]:
+    """Return the trainer's image of each job, the oldest first."""
+    found = run.kubernetes.get(
+        "pytorchjobs", "-n", run.namespace, "-l", f"rlhf.dev/run={run.name}"
+    )["items"]
+    jobs = sorted(found, key=lambda job: job["metadata"]["name"])
+    masters = (job["spec"]["pytorchReplicaSpecs"]["Master"]["template"] for job in jobs)
+    return [master["spec"]["containers"][0]["image"] for master in masters]
+
+
+def test_what_has_a_checkpoint_goes_on_with_the_image_that_wrote_it(
+    own_cluster: Cluster, unattended: OperatorProcess, upgraded: OperatorProcess
+) -> None:
+    saved = failing(own_cluster, "saved", checkpoint_step=2)
+    anew, named = failing(own_cluster, "anew"), failing(own_cluster, "named", checkpoint_step=2)
+    for run in (saved, anew, named):
+        until(lambda run=run: run.phase("Preparation").get("nextAttemptTime"), run.seen)
+    unattended.stop()
+    old = own_cluster.image
+    assert [images(run) for run in (saved, anew, named)] == [[old]] * 3
+    named.patch(image="trainer:by-hand")
+
+    upgraded.start()
+    for run in (saved, anew, named):
+        until(lambda run=run: len(run.jobs()) == 2, run.seen, timeout_seconds=60)
+    assert images(saved) == [old, old]
+    assert images(anew) == [old, NEW]
+    assert images(named) == [old, "trainer:by-hand"]
+    for run in (saved, anew, named):
+        run.delete()
