@@ -84,6 +84,11 @@ BY_RULE = {
         rule_of("minibatches_divide_rollout"),
         "minibatchSize=60: does not divide",
     ),
+    "batch too large for the controller's horizon": Broken(
+        {"spec.ppo.kl.horizonEpisodes": 102},
+        rule_of("controller_keeps_its_sign"),
+        "kl.horizonEpisodes=102: a step of rolloutBatchSize=512 could take",
+    ),
     "two ranks per gpu": Broken(
         TOO_MANY, rule_of("one_gpu_per_process"), "processesPerNode=2: more than gpusPerNode=1"
     ),

@@ -21,9 +21,13 @@ from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import Outcome, Phase, Result, Workspace
 from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.models import log_probs
 from rlhf_trainer.phases import ppo, running
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
+
+CHUNK_BYTES = 512
+"""Logits of five tokens of the toy's vocabulary."""
 
 PHASES = (Phase.SFT, Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION)
 
@@ -85,6 +89,9 @@ def main() -> None:
     cells: dict[str, dict[str, Any]] = json.loads(sys.argv[4].replace("ROOT", str(root)))
     transformers_logging.disable_progress_bar()
     ranks = process_group.start(Device.CPU)
+    if ranks.world_size > 1:
+        # As with a large vocabulary: ranks cut their tokens into chunks, one into more than others.
+        log_probs.CHUNK_BYTES = CHUNK_BYTES
     for name, changes in cells.items():
         started = time.perf_counter()
         workspace = Workspace(root / name)

@@ -6,10 +6,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from rlhf_trainer.config.ppo import KLEstimator
-
-MAXIMUM_ERROR = 0.2
-"""Largest relative error the controller answers to (arXiv:1909.08593, section 2.2)."""
+from rlhf_trainer.config.ppo import MAXIMUM_KL_ERROR, KLEstimator
 
 
 def token_kl(logp_BT: Tensor, ref_logp_BT: Tensor, estimator: KLEstimator) -> Tensor:
@@ -44,6 +41,9 @@ class AdaptiveKLController:
     horizon_episodes: float
 
     def next_coefficient(self, coefficient: float, kl_nats: float, num_episodes: int) -> float:
-        """Return the coefficient after `num_episodes` episodes of mean KL `kl_nats`."""
-        error = min(max(kl_nats / self.target_nats - 1, -MAXIMUM_ERROR), MAXIMUM_ERROR)
+        """Return the coefficient after `num_episodes` episodes of mean KL `kl_nats`.
+
+        It stays positive where the horizon is more than 0.2 times the episodes.
+        """
+        error = min(max(kl_nats / self.target_nats - 1, -MAXIMUM_KL_ERROR), MAXIMUM_KL_ERROR)
         return coefficient * (1 + error * num_episodes / self.horizon_episodes)

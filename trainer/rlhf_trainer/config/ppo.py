@@ -8,6 +8,11 @@ from pydantic import Field, model_validator
 from rlhf_trainer.config.base import ConfigModel, LearningRateSchedule, OptimizerConfig, Probability
 
 
+MAXIMUM_KL_ERROR = 0.2
+"""Largest relative error that the adaptive controller answers to (arXiv:1909.08593, section
+2.2)."""
+
+
 class Critic(StrEnum):
     """Which network estimates values."""
 
@@ -215,6 +220,19 @@ class PPOConfig(OptimizerConfig):
             msg = (
                 f"minibatchSize={self.minibatch_size}: does not divide "
                 f"rolloutBatchSize={self.rollout_batch_size}; choose a divisor of it"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def controller_keeps_its_sign(self) -> Self:
+        """A coefficient that turned negative would pay the policy for drifting."""
+        change = MAXIMUM_KL_ERROR * self.rollout_batch_size
+        if self.kl.controller is KLController.ADAPTIVE and change >= self.kl.horizon_episodes:
+            msg = (
+                f"kl.horizonEpisodes={self.kl.horizon_episodes:g}: a step of rolloutBatchSize="
+                f"{self.rollout_batch_size} could take the KL coefficient to 0 or below; raise it "
+                f"above {change:g}, {MAXIMUM_KL_ERROR} times the batch"
             )
             raise ValueError(msg)
         return self

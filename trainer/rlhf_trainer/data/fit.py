@@ -5,9 +5,11 @@ Decided here: what is refused before a phase has begun that would fail, hours la
 
 from typing import NamedTuple
 
+import numpy as np
+
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.data.prepared import PreparedSet, TokenisedSets
-from rlhf_trainer.data.store import Demonstrations
+from rlhf_trainer.data.store import Demonstrations, Pairs, Prompts
 from rlhf_trainer.data.tokenizer import ModelLimits
 from rlhf_trainer.errors import InvalidError
 
@@ -40,13 +42,18 @@ def require_rows(config: TrainingConfig, sets: TokenisedSets) -> None:
 
 
 def require_positions(
-    config: TrainingConfig, sets: TokenisedSets, policy: ModelLimits, reward: ModelLimits
+    config: TrainingConfig,
+    sets: TokenisedSets,
+    policy: ModelLimits,
+    reward: ModelLimits,
+    *,
+    eos_token: int,
 ) -> None:
     """Refuse sequences that are longer than the context of a model that is to read them.
 
     `policy` and `reward` are the limits of the models that the policy and the reward model are, or
     start from. The reward model reads more than it learns from: demonstrations, to normalise its
-    scores, and cut responses with an end-of-sequence token that was not sampled.
+    scores, and cut responses; both with an end-of-sequence token, if they have none.
 
     Raises:
         InvalidError: a phase that is to run would need more positions than there are.
@@ -65,9 +72,18 @@ def require_positions(
         _require(in_sft, demonstration, policy, "model")
     if config.reward_model.from_ is None:
         _require(in_pairs, pair, reward, "reward model")
-        _require(in_sft, longest[PreparedSet.DEMONSTRATIONS], reward, "reward model")
+        scored = _longest_ended(sets[PreparedSet.DEMONSTRATIONS].data, eos_token)
+        _require(in_sft, min(scored, in_sft.value), reward, "reward model")
     _require(in_ppo, prompt + response, policy, "model")
     _require(in_ppo, prompt + response + NUM_END_TOKENS, reward, "reward model")
+
+
+def _longest_ended(data: Demonstrations | Pairs | Prompts, eos_token: int) -> int:
+    """Return the tokens of the longest demonstration once all end with the same token."""
+    assert isinstance(data, Demonstrations)  # noqa: S101 - what that set holds
+    tokens = data.tokens
+    last = tokens.values[tokens.offsets[1:] - 1]
+    return int((tokens.lengths + np.where(last == eos_token, 0, NUM_END_TOKENS)).max())
 
 
 class _Setting(NamedTuple):

@@ -136,9 +136,17 @@ def _batch(
     )
 
 
-def ended(sequence: NDArray[np.int64], eos_token: int) -> NDArray[np.int64]:
-    """Return a sequence that ends with the end-of-sequence token, where reward models are read."""
-    return sequence if sequence[-1] == eos_token else np.append(sequence, eos_token)
+def ended(
+    sequence: NDArray[np.int64], eos_token: int, *, maximum_tokens: int | None = None
+) -> NDArray[np.int64]:
+    """Return a sequence that ends with the end-of-sequence token, where reward models are read.
+
+    One that has no room left for it, having been cut to `maximum_tokens`, loses its last token.
+    """
+    if sequence[-1] == eos_token:
+        return sequence
+    room = None if maximum_tokens is None else maximum_tokens - 1
+    return np.append(sequence[:room], eos_token)
 
 
 def response_mask(prompt_length: int, total_length: int) -> NDArray[np.bool_]:

@@ -3,6 +3,8 @@
 Legend: N = tokens asked for, H = hidden size, V = vocabulary.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,26 +26,49 @@ def selected_log_probs(
 
     Only response positions come in, and in chunks; with gradient, the probabilities of a single
     chunk are kept for the backward pass, and those of several are computed again.
+
+    The module `head` is called once, however many chunks there are: under ZeRO 3 each call gathers
+    its weight, in which all ranks must take part, and they need not have as many chunks.
     """
+    logits_of: Callable[[Tensor], Tensor] = head.forward
+    chunk_tokens = _chunk_tokens(head)
 
     def chunk_log_probs(hidden: Tensor, target: Tensor) -> Tensor:
-        logits = head(hidden)
+        logits = logits_of(hidden)
         logp: Tensor = _SelectedLogProbs.apply(logits, target, temperature)  # type: ignore[no-untyped-call] # torch has no type for it
         return logp
 
-    chunk_tokens = _chunk_tokens(head)
-    recompute = torch.is_grad_enabled() and len(target_N) > chunk_tokens
-    chunks = zip(
-        torch.split(hidden_NH, chunk_tokens), torch.split(target_N, chunk_tokens), strict=True
-    )
-    return torch.cat(
-        [
-            checkpoint(chunk_log_probs, hidden, target, use_reentrant=False)
-            if recompute
-            else chunk_log_probs(hidden, target)
-            for hidden, target in chunks
-        ]
-    )
+    def all_log_probs(hidden_NH: Tensor) -> Tensor:
+        recompute = torch.is_grad_enabled() and len(target_N) > chunk_tokens
+        chunks = zip(
+            torch.split(hidden_NH, chunk_tokens), torch.split(target_N, chunk_tokens), strict=True
+        )
+        return torch.cat(
+            [
+                checkpoint(chunk_log_probs, hidden, target, use_reentrant=False)
+                if recompute
+                else chunk_log_probs(hidden, target)
+                for hidden, target in chunks
+            ]
+        )
+
+    with _forward(head, all_log_probs):
+        logp_N: Tensor = head(hidden_NH)
+    return logp_N
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let a call of `module`, with all its hooks, compute `forward`."""
+    own = vars(module).get("forward")
+    module.forward = forward  # hides the class's method
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 def _chunk_tokens(head: nn.Module) -> int:

@@ -68,7 +68,7 @@ def run(context: PhaseContext) -> PhaseReport:
         # It reads other tokens, and what is too long for it is cut: see `data.bridge`.
         require_bridge(tokenizer, reward, [*checked.prompts.train, *checked.prompts.held_out])
         limits[reward] = replace(limits[reward], maximum_positions=None)
-    require_positions(config, sets, limits[policy], limits[reward])
+    require_positions(config, sets, limits[policy], limits[reward], eos_token=special.eos)
     plan = require_memory(context, models_of(config, context.data_root, named, reads), sets)
     context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
     facts = {

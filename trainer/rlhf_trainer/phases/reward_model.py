@@ -302,13 +302,12 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
     )
     demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
     eos_token = prepared.special_tokens().eos
-    mean = float(
-        np.mean(
-            scorer.raw(
-                [ended(demonstrations[row].tokens, eos_token) for row in range(len(demonstrations))]
-            )
-        )
-    )
+    longest = context.config.sft.maximum_tokens
+    endings = [
+        ended(demonstrations[row].tokens, eos_token, maximum_tokens=longest)
+        for row in range(len(demonstrations))
+    ]
+    mean = float(np.mean(scorer.raw(endings)))
     responses: list[NDArray[np.integer]] = []
     for row in range(len(pairs)):
         responses += [pairs[row].chosen, pairs[row].rejected]

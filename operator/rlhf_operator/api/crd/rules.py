@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_operator.api.pod_template import OWN_MOUNTS, RESERVED_PREFIX
+from rlhf_trainer.config.ppo import MAXIMUM_KL_ERROR
 from rlhf_trainer.config.training import LIMIT_OVER_TARGET
 
 PHASES = ("sft", "rewardModel", "ppo", "evaluation")
@@ -152,6 +153,15 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "self.rolloutBatchSize % self.minibatchSize == 0",
             "minibatchSize: does not divide rolloutBatchSize; choose a divisor of it",
             "minibatchSize",
+        )
+    ],
+    "controller_keeps_its_sign": [
+        Rule(
+            "self.kl.controller != 'Adaptive' || "
+            f"{MAXIMUM_KL_ERROR} * double(self.rolloutBatchSize) < self.kl.horizonEpisodes",
+            "kl.horizonEpisodes: a step of rolloutBatchSize could take the KL coefficient to 0 or "
+            f"below; raise it above {MAXIMUM_KL_ERROR} times the batch",
+            "kl.horizonEpisodes",
         )
     ],
     "fixed_controller_has_a_limit": [

@@ -133,6 +133,13 @@ MISTAKES = {
             "choose a divisor of it"
         ),
     ),
+    "batch too large for the controller's horizon": (
+        "  ppo: {rolloutBatchSize: 2048, kl: {horizonEpisodes: 320}}\n",
+        (
+            "r.yaml:10: spec.ppo.kl.horizonEpisodes=320: a step of rolloutBatchSize=2048 could "
+            "take the KL coefficient to 0 or below; raise it above 409.6, 0.2 times the batch"
+        ),
+    ),
     "fixed controller without a limit": (
         "  ppo: {kl: {controller: Fixed}}\n",
         (

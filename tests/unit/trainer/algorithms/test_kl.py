@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_trainer.algorithms.kl import AdaptiveKLController, full_kl, token_kl
-from rlhf_trainer.config.ppo import KLEstimator
+from rlhf_trainer.config.ppo import KLEstimator, PPOConfig
 
 LOGP = torch.tensor([[0.5, 0.2, 0.1], [0.6, 0.2, 0.1]])
 REF = torch.tensor([[0.4, 0.3, 0.0], [0.7, 0.1, 0.3]])
@@ -134,3 +134,18 @@ def test_adaptive_controller_equals_slow_loop_and_moves_towards_the_target(
         assert (after - coefficient) * (kl_nats - target) >= 0
         coefficient = after
     assert coefficient == pytest.approx(expected)
+
+
+@given(st.integers(1, 2**20), st.floats(1e-6, 1), st.lists(st.floats(-100, 100), max_size=40))
+def test_coefficient_stays_positive_under_every_accepted_configuration(
+    batch: int, above: float, measured: list[float]
+) -> None:
+    horizon = 0.2 * batch * (1 + above)
+    settings = PPOConfig.model_validate(
+        {"rolloutBatchSize": batch, "minibatchSize": batch, "kl": {"horizonEpisodes": horizon}}
+    )
+    controller = AdaptiveKLController(settings.kl.target_nats, settings.kl.horizon_episodes)
+    coefficient = 0.2
+    for kl_nats in measured:
+        coefficient = controller.next_coefficient(coefficient, kl_nats, batch)
+        assert coefficient > 0

@@ -45,19 +45,21 @@ def sets(**lengths: list[int]) -> TokenisedSets:
 
 OPEN = ModelLimits(10, maximum_positions=None)
 SHORT = ModelLimits(10, maximum_positions=32)
+EOS = 7
+"""What all rows consist of."""
 
 
 def test_sets_that_fit_are_accepted() -> None:
     require_rows(config(), sets())
-    require_positions(config(), sets(prompts=[23]), SHORT, SHORT)
+    require_positions(config(), sets(prompts=[23]), SHORT, SHORT, eos_token=EOS)
 
 
 def test_longer_reward_model_leaves_the_policy_its_last_position() -> None:
-    require_positions(config(), sets(prompts=[24]), SHORT, OPEN)
+    require_positions(config(), sets(prompts=[24]), SHORT, OPEN, eos_token=EOS)
 
 
 def test_model_without_a_limit_takes_any_length() -> None:
-    require_positions(config(), sets(prompts=[10_000]), OPEN, OPEN)
+    require_positions(config(), sets(prompts=[10_000]), OPEN, OPEN, eos_token=EOS)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_sequence_longer_than_the_context_is_refused(
     lengths: dict[str, list[int]], setting: str, needed: int
 ) -> None:
     with pytest.raises(InvalidError) as caught:
-        require_positions(config(), sets(**lengths), SHORT, OPEN)
+        require_positions(config(), sets(**lengths), SHORT, OPEN, eos_token=EOS)
     assert caught.value.message == (
         f"spec.{setting}: the longest sequence has {needed} tokens, and the model takes 32 "
         "(max_position_embeddings); lower it, shorten the prompts, or choose a model with a longer "
@@ -115,7 +117,7 @@ def test_sequence_longer_than_the_context_is_refused(
 def test_sequences_of_a_skipped_phase_need_no_positions(
     lengths: dict[str, list[int]], skipped: dict[str, object]
 ) -> None:
-    require_positions(config(**skipped), sets(**lengths), SHORT, SHORT)
+    require_positions(config(**skipped), sets(**lengths), SHORT, SHORT, eos_token=EOS)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,18 @@ def test_sequence_longer_than_the_reward_models_context_is_refused(
     lengths: dict[str, list[int]], setting: str, needed: int
 ) -> None:
     with pytest.raises(InvalidError) as caught:
-        require_positions(config(), sets(**lengths), OPEN, SHORT)
+        require_positions(config(), sets(**lengths), OPEN, SHORT, eos_token=EOS)
     assert caught.value.message.startswith(
         f"spec.{setting}: the longest sequence has {needed} tokens, and the reward model takes 32 "
     )
+
+
+def test_demonstration_without_its_end_is_scored_with_one_more_token() -> None:
+    with pytest.raises(InvalidError, match="the longest sequence has 33 tokens, and the reward"):
+        require_positions(config(), sets(demonstrations=[32]), OPEN, SHORT, eos_token=9)
+    require_positions(config(), sets(demonstrations=[31]), OPEN, SHORT, eos_token=9)
+
+
+def test_demonstration_that_was_cut_gives_its_last_token_for_its_end() -> None:
+    cut = config(sft={"maximumTokens": 32})
+    require_positions(cut, sets(demonstrations=[32]), OPEN, SHORT, eos_token=9)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_trainer.models.batch import batched, collate, pack, response_mask
+from rlhf_trainer.models.batch import batched, collate, ended, pack, response_mask
 
 CPU = torch.device("cpu")
 
@@ -101,3 +101,14 @@ def test_batched_packs_where_packing_is_on(*, packing: bool) -> None:
     batch = batched(sequences, masks, CPU, packing=packing)
     assert batch.tokens_BT.tolist() == ([[5, 6, 7]] if packing else [[5, 6], [7, 0]])
     assert (batch.positions_BT is not None) == packing
+
+
+def test_reward_models_read_every_sequence_at_the_same_token() -> None:
+    assert ended(np.array([5, 6, 2]), 2).tolist() == [5, 6, 2]
+    assert ended(np.array([5, 6, 7]), 2).tolist() == [5, 6, 7, 2]
+
+
+def test_sequence_that_was_cut_gives_its_last_token_for_the_end() -> None:
+    assert ended(np.array([5, 6, 7]), 2, maximum_tokens=3).tolist() == [5, 6, 2]
+    assert ended(np.array([5, 6]), 2, maximum_tokens=3).tolist() == [5, 6, 2]
+    assert ended(np.array([5, 6, 2]), 2, maximum_tokens=3).tolist() == [5, 6, 2]
