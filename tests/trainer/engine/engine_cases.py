@@ -12,6 +12,7 @@ from rlhf_trainer.config.model import Device
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
+from rlhf_trainer.errors import PhaseError
 
 OPTIMIZER = OptimizerConfig(
     weight_decay=0.1, maximum_gradient_norm=0.5, adam_epsilon=1e-8, warmup_steps=0
@@ -92,12 +93,28 @@ def run_half(ranks: process_group.Ranks) -> float:
     return model.unused.item()
 
 
+def fail() -> None:
+    message = "no room"
+    raise OSError(message)
+
+
+def said_on_failure(ranks: process_group.Ranks) -> list[str]:
+    """Return what each rank raises where the main rank's work fails."""
+    try:
+        ranks.from_main(fail)
+    except (OSError, PhaseError) as error:
+        return ranks.gather(f"{type(error).__name__}: {error}")
+    return []
+
+
 def main() -> None:
     ranks = process_group.start(Device.CPU)
     results = {stage: run_stage(stage, ranks) for stage in (0, 2, 3)}
     shared = {
         "sums": ranks.sums([1.0, float(ranks.rank)]),
         "any": [ranks.any(ranks.rank == 0), ranks.any(flag=False)],
+        "from_main": ranks.gather(ranks.from_main(lambda: f"by rank {ranks.rank}")),
+        "failure": said_on_failure(ranks),
         "gathered": ranks.gather(f"rank {ranks.rank}"),
         "unused": run_half(ranks),
     }

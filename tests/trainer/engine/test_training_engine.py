@@ -11,6 +11,10 @@ import deepspeed
 import pytest
 import torch
 
+from rlhf_trainer.config.base import OptimizerConfig
+from rlhf_trainer.config.deepspeed import DeepSpeedConfig
+from rlhf_trainer.engine.training_engine import _deepspeed_config
+
 CASES = Path(__file__).with_name("engine_cases.py")
 
 
@@ -83,6 +87,23 @@ def test_ranks_share_sums_flags_and_objects(world: tuple[int, dict[str, Any]]) -
     assert results["shared"]["sums"] == [size, sum(range(size))]
     assert results["shared"]["any"] == [True, False]
     assert results["shared"]["gathered"] == [f"rank {rank}" for rank in range(size)]
+
+
+def test_work_of_the_main_rank_is_done_once_and_its_failure_is_everybodys(
+    world: tuple[int, dict[str, Any]],
+) -> None:
+    size, results = world
+    assert results["shared"]["from_main"] == ["by rank 0"] * size
+    others = ["PhaseError: the main rank failed: OSError('no room')"] * (size - 1)
+    assert results["shared"]["failure"] == ["OSError: no room", *others]
+
+
+def test_overrides_of_zero_leave_the_stage_that_runs() -> None:
+    overrides = {"zero_optimization": {"stage": 0, "reduce_bucket_size": 100}}
+    sharding = DeepSpeedConfig(zero_stage=0, overrides=overrides)
+    # Without ZeRO, bfloat16 weights would be updated themselves, so stage 2 runs.
+    made = _deepspeed_config(OptimizerConfig(), sharding, torch.bfloat16, 2)
+    assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 100}
 
 
 def test_a_parameter_without_gradient_decays_whatever_the_number_of_ranks(

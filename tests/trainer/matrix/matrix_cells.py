@@ -22,12 +22,14 @@ from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import Outcome, Phase, Result, Workspace
 from rlhf_trainer.engine import ranks as process_group
 from rlhf_trainer.models import log_probs
-from rlhf_trainer.phases import ppo, running
+from rlhf_trainer.phases import ppo, reward_model, running
 from rlhf_trainer.phases.context import PhaseContext
 from rlhf_trainer.telemetry.telemetry import RunInfo, Telemetry
 
 CHUNK_BYTES = 512
 """Logits of five tokens of the toy's vocabulary."""
+
+ORIGINAL_NORMALISE = reward_model._normalise
 
 PHASES = (Phase.SFT, Phase.REWARD_MODEL, Phase.PPO, Phase.EVALUATION)
 
@@ -50,6 +52,8 @@ def run_cell(
             if phase is Phase.PPO and ranks.world_size == 1:
                 sizes = weight_bytes(context, ranks)
                 (paths.root / "weight-bytes.json").write_text(json.dumps(sizes), encoding="utf-8")
+            if phase is Phase.REWARD_MODEL and ranks.world_size == 1:
+                note_what_is_left(paths.root / "bytes-after-training.json")
             torch.manual_seed(config.seed * ranks.world_size + ranks.rank)
             # The phase's own function: starting a process for each of them is tested elsewhere.
             report = running._trained_phase(phase)(context, ranks)
@@ -75,6 +79,18 @@ def weight_bytes(context: PhaseContext, ranks: process_group.Ranks) -> dict[str,
     adapters = sum(value.nbytes for name, value in named if "lora_" in name)
     base = sum(value.nbytes for name, value in named if name.startswith("lm.")) - adapters
     return {"all": sum(made.values()), "adapters": adapters, "base": base}
+
+
+def note_what_is_left(file: Path) -> None:
+    """Have the reward model's phase tell what it still holds when it loads its model again."""
+    before, normalise = storages(), ORIGINAL_NORMALISE
+
+    def told(*arguments: Any) -> Any:
+        left = sum(size for place, size in storages().items() if place not in before)
+        file.write_text(json.dumps(left), encoding="utf-8")
+        return normalise(*arguments)
+
+    reward_model._normalise = told
 
 
 def storages() -> dict[int, int]:

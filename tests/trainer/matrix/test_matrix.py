@@ -16,6 +16,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from counting_judge import CALLS
 from launching import Launching
 from safetensors.torch import load_file
 from toy import training_config
@@ -133,10 +134,20 @@ MIXED_CELLS = {
 }
 
 
+JUDGED = "judged"
+_TRAINED = "ROOT/zero-3-full-Separate/iteration-1"
+JUDGED_CELL: dict[str, Any] = {
+    "sft": {"from": {"path": f"{_TRAINED}/sft/attempt-1/model"}},
+    "rewardModel": {"from": {"path": f"{_TRAINED}/reward-model/attempt-1/model"}},
+    "evaluation": {"judge": {"kind": "EntryPoint", "entryPoint": "counting_judge:score"}},
+}
+
+
 def cells_of(ranks: int) -> Cells:
     """Return what is run by so many ranks."""
     if ranks > 1:
-        return {name: MATRIX[name] for name in (MATRIX if ALL else COVERING)}
+        cells = {name: MATRIX[name] for name in (MATRIX if ALL else COVERING)}
+        return cells | {JUDGED: JUDGED_CELL}
     variants = {name: merged(MATRIX[cell], change) for name, (cell, change) in VARIANTS.items()}
     low = {name: merged(MATRIX[cell], BF16) for name, cell in LOW_PRECISION.items()}
     return MATRIX | variants | low | MIXED_CELLS
@@ -214,7 +225,8 @@ def assert_agree(measured: Workspace, expected: Workspace) -> None:
 
 
 def cases() -> list[Any]:
-    pairs = [(1, name) for name in MATRIX] + [(2, name) for name in cells_of(2)]
+    pairs = [(1, name) for name in MATRIX]
+    pairs += [(2, name) for name in cells_of(2) if name in MATRIX]
     return [
         pytest.param(ranks, name, id=f"{name}-{ranks}")
         for ranks, name in pairs
@@ -227,6 +239,28 @@ def test_cell_agrees_with_one_rank_without_zero(
     workspaces: Callable[[int, str], Workspace], ranks: int, cell: str
 ) -> None:
     assert_agree(workspaces(ranks, cell), workspaces(1, REFERENCES[cell]))
+
+
+@pytest.mark.parametrize("cell", ["zero-0-full-Separate", "zero-2-full-Separate"])
+def test_scores_are_normalised_without_what_training_held(
+    workspaces: Callable[[int, str], Workspace], cell: str
+) -> None:
+    """The exported model is loaded anew then: beside weights, gradients and moments it may not fit.
+
+    Measured are below 1 % of the weights; one name too many left 100 % and more.
+    """
+    paths = workspaces(1, cell).attempt(1, Phase.REWARD_MODEL, 1)
+    left = json.loads((paths.root / "bytes-after-training.json").read_text("utf-8"))
+    (model,) = paths.model.glob("*.safetensors")
+    assert left < 0.2 * model.stat().st_size
+
+
+def test_judge_of_ones_own_is_asked_once_for_all_ranks(
+    workspaces: Callable[[int, str], Workspace], prepared: Launching
+) -> None:
+    workspaces(2, JUDGED)
+    calls = (prepared.data_root / CALLS).read_text("utf-8").splitlines()
+    assert len(calls) == 2, "the SFT policy's responses, and the trained one's"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 
 from rlhf_trainer.config.base import ConfigModel, LearningRateSchedule, OptimizerConfig, Probability
 
-
 MAXIMUM_KL_ERROR = 0.2
 """Largest relative error that the adaptive controller answers to (arXiv:1909.08593, section
 2.2)."""

@@ -6,12 +6,11 @@ they are no part of the line that leads to the attempt after it.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_trainer.contract import AttemptPaths, ResumedFrom
-from rlhf_trainer.engine.manifest import flaw
 from rlhf_trainer.files import put_in_place, remove_folder, write_text
 
 Attempts = Callable[[int], AttemptPaths]
@@ -54,15 +53,19 @@ def candidates(attempts: Attempts, attempt: int) -> Iterator[Candidate]:
             earlier, limit = record.attempt, record.step
 
 
-def pick(attempts: Attempts, attempt: int, note: Callable[[str], None]) -> Candidate | None:
-    """Return the newest checkpoint that is whole; `note` is told of each that is not."""
-    for candidate in candidates(attempts, attempt):
+def pick(
+    found: Iterable[Candidate],
+    flaw: Callable[[Path], str | None],
+    note: Callable[[str], None],
+) -> Candidate | None:
+    """Return the first checkpoint without a flaw; `note` is told of each that has one."""
+    for candidate in found:
         problem = flaw(candidate.path)
         if problem is None:
             return candidate
         note(
             f"checkpoint of step {candidate.step}, attempt {candidate.attempt}, is not used: "
-            f"{problem}; trying the one before it"
+            f"{problem}"
         )
     return None
 

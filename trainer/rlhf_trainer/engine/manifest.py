@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -31,15 +31,23 @@ def write_manifest(folder: Path, listed: Entries) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def flaw(folder: Path) -> str | None:
-    """Say what is wrong with a folder that has been written with a manifest; None if nothing is."""
+EVERY_FILE = slice(None)
+
+
+def flaw(
+    folder: Path, share: slice = EVERY_FILE, beat: Callable[[], object] = lambda: None
+) -> str | None:
+    """Say what is wrong with a folder that has been written with a manifest; None if nothing is.
+
+    Files are read whole: ranks may each look at a share, and `beat` is called after each file.
+    """
     try:
         listed: Entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "it has no manifest: it was never complete"
     except (OSError, ValueError) as error:
         return f"its manifest cannot be read: {error}"
-    for name, expected in listed.items():
+    for name, expected in sorted(listed.items())[share]:
         path = folder / name
         try:
             size = path.stat().st_size
@@ -49,6 +57,7 @@ def flaw(folder: Path) -> str | None:
                 return f"{name} is not what was written: its checksum differs"
         except OSError as error:
             return f"{name} cannot be read: {error.strerror or error}"
+        beat()
     return None
 
 

@@ -2,15 +2,20 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed
 
 from rlhf_trainer.config.model import Device
-from rlhf_trainer.errors import InvalidError
+from rlhf_trainer.errors import InvalidError, PhaseError
+
+PATIENCE = timedelta(days=1)
+"""How long ranks wait for each other. DeepSpeed's 10 minutes are less than the main rank may take
+to write a large model, while it tells that it lives; who does not is ended from outside."""
 
 T = TypeVar("T")
 
@@ -49,6 +54,29 @@ class Ranks:
         torch.distributed.all_gather_object(gathered, value)
         return gathered  # type: ignore[return-value] # every place has been filled
 
+    def from_main(self, work: Callable[[], T]) -> T:
+        """Do some work on the main rank, and return its result on all ranks.
+
+        Raises:
+            Exception: the main rank's work raised it; other ranks raise a `PhaseError` that says
+                so, which counts less than an outcome of the main rank's own.
+        """
+        if self.world_size == 1:
+            return work()
+        results: list[T] = []
+        problem: Exception | None = None
+        if self.is_main:
+            try:
+                results = [work()]
+            except Exception as error:  # noqa: BLE001 - raised below, once the others know
+                problem = error
+        results, said = self.gather((results, repr(problem)))[0]
+        if problem is not None:
+            raise problem
+        if not results:
+            raise PhaseError(f"the main rank failed: {said}", reason="MainRankFailed")
+        return results[0]
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
@@ -73,7 +101,9 @@ def start(device: Device) -> Ranks:
     if use_cuda:
         # NCCL takes the device that is current when the ranks first meet.
         torch.cuda.set_device(name)
-    deepspeed.init_distributed(dist_backend="nccl" if use_cuda else "gloo", verbose=False)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if use_cuda else "gloo", timeout=PATIENCE, verbose=False
+    )
     return Ranks(
         torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.device(name)
     )

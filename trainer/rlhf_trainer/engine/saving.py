@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from rlhf_trainer.engine.manifest import MANIFEST, entries, files_of, write_manifest
+from rlhf_trainer.engine.manifest import MANIFEST, entries, files_of, flaw, write_manifest
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.files import put_in_place, sync, write_folder
 from rlhf_trainer.models.adapters import Role, save_adapter
@@ -73,9 +73,21 @@ def write_together(folder: Path, ranks: Ranks, write: Callable[[Path], object]) 
     files = files_of(temporary)
     for path in files:
         sync(path)
-    share = entries(temporary, files[ranks.rank :: ranks.world_size])
+    # A node may not see yet what another one has just written, so the lists are put together.
+    seen = ranks.gather([path.relative_to(temporary) for path in files])
+    names = sorted({name for part in seen for name in part})
+    mine = names[ranks.rank :: ranks.world_size]
+    share = entries(temporary, [temporary / name for name in mine])
     listed = {name: entry for part in ranks.gather(share) for name, entry in part.items()}
     if ranks.is_main:
         write_manifest(temporary, listed)
         put_in_place(temporary, folder)
     ranks.barrier()
+
+
+def flaw_seen_together(
+    folder: Path, ranks: Ranks, beat: Callable[[], object] = lambda: None
+) -> str | None:
+    """Say what is wrong with a folder, the same on all ranks, of which each reads a share."""
+    found = ranks.gather(flaw(folder, slice(ranks.rank, None, ranks.world_size), beat))
+    return next((problem for problem in found if problem is not None), None)

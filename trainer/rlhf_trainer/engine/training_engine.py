@@ -54,13 +54,14 @@ class TrainingEngine:
         self._engine, *_ = deepspeed.initialize(
             model=module,
             config=_deepspeed_config(optimizer, sharding, dtype, self._stage),
-            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes. On CPU torch
-            # would go over weights and moments once for each operation, unless asked not to.
+            # torch's AdamW: DeepSpeed's own is compiled at first use, for minutes. On a CPU, which
+            # is where offloaded states are stepped too, torch would go over weights and moments
+            # once for each operation, unless asked not to.
             optimizer=torch.optim.AdamW(
                 adamw_groups,
                 betas=(optimizer.adam_beta1, optimizer.adam_beta2),
                 eps=optimizer.adam_epsilon,
-                fused=True if ranks.device.type == "cpu" else None,
+                fused=True if ranks.device.type == "cpu" or sharding.offload_optimizer else None,
             ),
             dist_init_required=False,
         )
@@ -189,7 +190,8 @@ def _deepspeed_config(
     optimizer: OptimizerConfig, sharding: DeepSpeedConfig, dtype: torch.dtype, stage: int
 ) -> dict[str, Any]:
     overrides: dict[str, Any] = dict(sharding.overrides)
-    zero = {"stage": stage} | _offload(sharding) | overrides.pop("zero_optimization", {})
+    # The stage that runs may be another one than was asked for, and overrides may repeat that.
+    zero = _offload(sharding) | overrides.pop("zero_optimization", {}) | {"stage": stage}
     return {
         # DeepSpeed wants a number; micro-batches are ours, all within one of its steps.
         "train_micro_batch_size_per_gpu": 1,

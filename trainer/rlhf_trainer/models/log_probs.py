@@ -58,7 +58,10 @@ def selected_log_probs(
 
 
 @contextmanager
-def _forward(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _forward(
+    module: Any,  # noqa: ANN401 - a module whose method is hidden
+    forward: Callable[[Tensor], Tensor],
+) -> Iterator[None]:
     """Let a call of `module`, with all its hooks, compute `forward`."""
     own = vars(module).get("forward")
     module.forward = forward  # hides the class's method

@@ -6,6 +6,7 @@ its way.
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,11 @@ class Comparison:
         if self._entry_point is None:
             return rewards
         prompts = [prompt.text for prompt in self._prompts]
-        return entry_point_scores(self._entry_point, prompts, texts, self._context.data_root)
+        judged = partial(
+            entry_point_scores, self._entry_point, prompts, texts, self._context.data_root
+        )
+        # Once, however many ranks there are: it may cost money, and need not say the same twice.
+        return self._ranks.from_main(judged)
 
     def _kl_nats(self, sampled: Sampled, reference_log_probs: TokenMeasure) -> float:
         ref_logp_BT: Tensor = measure(

@@ -15,7 +15,7 @@ from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import copy_model
-from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
+from rlhf_trainer.errors import DivergedError, Facts, GuardStopError, PhaseError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
@@ -241,8 +241,16 @@ class _PPO:
         )
 
     def _export(self, step: int) -> None:
-        """Export the policy of a checkpoint; step 0 is the SFT model."""
+        """Export the policy of a checkpoint; step 0 is the SFT model.
+
+        Raises:
+            PhaseError: the checkpoint is not what was written. The next attempt does not take it
+                over.
+        """
         source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
+        if step and (problem := self.recovery.flaw(source)) is not None:
+            message = f"{source}: cannot be exported: {problem}"
+            raise PhaseError(message, reason="CheckpointDamaged")
         if self.ranks.is_main:
             copy_model(source, self.context.paths.model, ignore=NOT_THE_MODEL)
         self.ranks.barrier()

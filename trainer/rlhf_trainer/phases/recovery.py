@@ -5,6 +5,7 @@ every other draw is seeded by step and row. What a phase knows besides is its ow
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from rlhf_trainer.contract import AttemptPaths, ResumedFrom
 from rlhf_trainer.engine import lineage
 from rlhf_trainer.engine.checkpoints import Checkpoints
 from rlhf_trainer.engine.ranks import Ranks
+from rlhf_trainer.engine.saving import flaw_seen_together
 from rlhf_trainer.engine.training_engine import TrainingEngine
 from rlhf_trainer.errors import Facts, PreemptedError, WorkspaceError
 from rlhf_trainer.files import sync, write_failure
@@ -128,30 +130,41 @@ class Recovery:
         self._predecessors_are_gone = True
 
     def _pick(self) -> ResumedFrom:
-        """Pick the checkpoint to go on from, once, on the main rank; all ranks learn it."""
-        record = None
-        if self._ranks.is_main:
-            paths = self._context.paths
-            record = lineage.read_record(paths)
-            if record is None:
-                note = self._context.telemetry.note
-                found = lineage.pick(self._attempt, self._context.attempt, note)
-                record = ResumedFrom()
-                if found is not None:
-                    self._adopt(found)
-                    record = ResumedFrom(attempt=found.attempt, step=found.step)
-                lineage.write_record(paths, record)
-        picked = self._ranks.gather(record)[0]
-        assert picked is not None  # noqa: S101 - the main rank always has one
-        return picked
+        """Pick the checkpoint to go on from, once. What is on disk the main rank says for all."""
+        paths = self._context.paths
+        record = self._ranks.from_main(lambda: lineage.read_record(paths))
+        if record is not None:
+            return record
+        candidates = self._ranks.from_main(
+            lambda: list(lineage.candidates(self._attempt, self._context.attempt))
+        )
+        found = lineage.pick(candidates, self.flaw, self._context.telemetry.note)
+        certified = None if found is None else self._whole_certified(found)
 
-    def _adopt(self, found: lineage.Candidate) -> None:
-        """Take over the checkpoint, and the certified one that it names."""
-        lineage.take_over(found.path, self._context.paths.checkpoint(found.step))
-        certified = self._certified(found.path)
-        source = self._attempt(found.attempt).checkpoint(certified)
-        if certified not in (0, found.step) and source.exists():
-            lineage.take_over(source, self._context.paths.checkpoint(certified))
+        def adopt() -> ResumedFrom:
+            for one in (found, certified):
+                if one is not None:
+                    lineage.take_over(one.path, paths.checkpoint(one.step))
+            picked = ResumedFrom()
+            if found is not None:
+                picked = ResumedFrom(attempt=found.attempt, step=found.step)
+            lineage.write_record(paths, picked)
+            return picked
+
+        return self._ranks.from_main(adopt)
+
+    def _whole_certified(self, found: lineage.Candidate) -> lineage.Candidate | None:
+        """Return the certified checkpoint that another one names; None if it is not to be had."""
+        step = self._ranks.from_main(lambda: self._certified(found.path))
+        path = self._attempt(found.attempt).checkpoint(step)
+        if step in (0, found.step) or not self._ranks.from_main(path.exists):
+            return None
+        one = replace(found, step=step, path=path)
+        return lineage.pick([one], self.flaw, self._context.telemetry.note)
+
+    def flaw(self, folder: Path) -> str | None:
+        """Say what is wrong with a checkpoint; all ranks look at it together, and agree."""
+        return flaw_seen_together(folder, self._ranks, self._context.telemetry.heartbeat)
 
     def _take_over(self) -> Checkpoints:
         paths, record = self._context.paths, self.resumed_from

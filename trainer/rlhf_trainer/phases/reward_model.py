@@ -84,14 +84,8 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
     """Train the reward model, export its best weights, and hold it against its gate."""
     settings = context.config.reward_model
     prepared = context.prepared()
-    network, packing = _network(context, ranks)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [ParameterGroup(trained, settings.learning_rate)]
-    engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
-    training = _Training(context, ranks, engine, network, packing=packing)
-    state = training.run(prepared.pairs(), prepared.held_out_pairs())
+    state = _train(context, ranks, prepared)
     best_step, best = state.best_step, state.best
-    del engine, network, training
     gc.collect()  # DeepSpeed's engines are cyclic, and the model is loaded again
 
     normalisation = _normalise(context, ranks, prepared)
@@ -119,6 +113,17 @@ def run(context: PhaseContext, ranks: Ranks) -> PhaseReport:
         step=best_step,
         model_path=context.paths.model,
     )
+
+
+def _train(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> RewardModelState:
+    """Train and export the best weights; nothing of network and optimiser outlives this."""
+    settings = context.config.reward_model
+    network, packing = _network(context, ranks)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [ParameterGroup(trained, settings.learning_rate)]
+    engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
+    training = _Training(context, ranks, engine, network, packing=packing)
+    return training.run(prepared.pairs(), prepared.held_out_pairs())
 
 
 def _network(context: PhaseContext, ranks: Ranks) -> tuple[ScalarHead, bool]:

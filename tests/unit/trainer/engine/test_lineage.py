@@ -7,6 +7,7 @@ import pytest
 
 from rlhf_trainer.contract import AttemptPaths, Phase, ResumedFrom, Workspace
 from rlhf_trainer.engine.lineage import (
+    Candidate,
     candidates,
     pick,
     read_record,
@@ -14,7 +15,7 @@ from rlhf_trainer.engine.lineage import (
     take_over,
     write_record,
 )
-from rlhf_trainer.engine.manifest import entries, files_of, write_manifest
+from rlhf_trainer.engine.manifest import entries, files_of, flaw, write_manifest
 
 Attempts = Callable[[int], AttemptPaths]
 
@@ -44,13 +45,19 @@ def steps(attempts: Attempts, attempt: int) -> list[tuple[int, int]]:
     return [(found.attempt, found.step) for found in candidates(attempts, attempt)]
 
 
+def picked(
+    attempts: Attempts, attempt: int, note: Callable[[str], None] = print
+) -> Candidate | None:
+    return pick(candidates(attempts, attempt), flaw, note)
+
+
 def test_first_attempt_begins_anew(attempts: Attempts) -> None:
-    assert pick(attempts, 1, print) is None
+    assert picked(attempts, 1) is None
 
 
 def test_newest_checkpoint_of_the_predecessor_is_picked(attempts: Attempts) -> None:
     make(attempts(1), 2, 4, 10)
-    found = pick(attempts, 2, print)
+    found = picked(attempts, 2)
     assert found is not None
     assert (found.attempt, found.step) == (1, 10)
 
@@ -133,7 +140,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_is_picked(
     make(attempts(1), 2, 4)
     damage(attempts(1).checkpoint(4))
     notes: list[str] = []
-    found = pick(attempts, 2, notes.append)
+    found = picked(attempts, 2, notes.append)
     assert found is not None
     assert found.step == 2
     assert len(notes) == 1
@@ -147,7 +154,7 @@ def test_taken_over_checkpoint_outlives_its_maker(attempts: Attempts) -> None:
     take_over(attempts(1).checkpoint(4), attempts(2).checkpoint(4))
     remove_predecessors(attempts, 2)
     assert not attempts(1).checkpoints.exists()
-    found = pick(attempts, 3, print)
+    found = picked(attempts, 3)
     assert found is not None
     assert (found.attempt, found.step) == (2, 4)
     assert (found.path / "state.json").read_text("utf-8") == "4 of attempt-1"
@@ -164,7 +171,7 @@ def test_volume_without_hard_links_gets_copies(
     take_over(attempts(1).checkpoint(2), attempts(2).checkpoint(2))
     ours = attempts(2).checkpoint(2) / "state.json"
     assert ours.stat().st_ino != (attempts(1).checkpoint(2) / "state.json").stat().st_ino
-    assert pick(attempts, 3, print) is not None
+    assert picked(attempts, 3) is not None
 
 
 def test_record_is_read_as_it_was_written(attempts: Attempts) -> None:
