@@ -15,7 +15,7 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# One per attempt; later attempts read the first one's hyper-parameters.
+# One per attempt; later attempts read an earlier one's hyper-parameters.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create]

@@ -4,21 +4,23 @@ Each is created and never changed, and one that exists already is fine if it is 
 between any two of them converges.
 """
 
-import json
 from collections.abc import Mapping
 
 from rlhf_operator.api import AttemptKey, PhaseState, Pool, RLHFRun, RunStatus, placed
-from rlhf_operator.api.changes import MUTABLE
 from rlhf_operator.cluster.api import CONFLICT, Api
 from rlhf_operator.cluster.cache import Cache
 from rlhf_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, Json, Kind
 from rlhf_operator.decide import StartAttempt
 from rlhf_operator.errors import ClusterError
 from rlhf_operator.render import (
+    CONFIG_FILE,
     TRAINER_IMAGE,
     attempt_config,
+    carried_text,
     config_digest,
+    config_text,
     hardware_of,
+    is_readable,
     job_name,
     pytorch_job,
     workspace_claim,
@@ -26,10 +28,8 @@ from rlhf_operator.render import (
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Phase
 
-CONFIG_FILE = "config.json"
-
 FIRST = 1
-"""The attempt whose hyper-parameters later ones of its phase keep."""
+"""The attempt with which a phase begins."""
 
 
 class Starter:
@@ -41,51 +41,58 @@ class Starter:
     async def start(self, run: RLHFRun, action: StartAttempt, pools: Mapping[str, Pool]) -> None:
         """Create what an attempt needs, for a run with the status decided upon; twice is once."""
         key = action.key
-        config = await self._config(run, key, action.config)
+        before = await self._config_before(run, key)
+        image = self._image_after(run, key, before)
+        text = self._text_after(run, before, image, action.config)
         hardware = hardware_of(run.spec, pools) if key.phase is Phase.PREPARATION else None
-        image = await self._image_for(run, key)
-        manifest = attempt_config(run, key, config, image=image, hardware=hardware)
+        manifest = attempt_config(run, key, text, image=image, hardware=hardware)
+        stored = await self._create(run, CONFIG_MAPS, manifest)
         # One that was made before a crash may be of an operator with another image.
-        image = _image(await self._create(run, CONFIG_MAPS, manifest)) or image
+        image, text = _image(stored) or image, _text(stored) or text
         claim = workspace_claim(run)
         if claim is not None and _is_first(run.status):
             await self._create(run, CLAIMS, claim, shared=True)
         pool = pools[placed(run.spec.placement, key.phase).pool]
-        digest = config_digest(config)
-        job = pytorch_job(run, key, pool, image=image, config_digest=digest)
-        stored = await self._create(run, JOBS, job)
-        self._cache.jobs.put(stored)
+        job = pytorch_job(run, key, pool, image=image, config_digest=config_digest(text))
+        self._cache.jobs.put(await self._create(run, JOBS, job))
 
-    async def _config(
-        self, run: RLHFRun, key: AttemptKey, config: TrainingConfig
-    ) -> TrainingConfig:
-        """Return an attempt's configuration: hyper-parameters of the phase's first, guard of today.
+    async def _config_before(self, run: RLHFRun, key: AttemptKey) -> Json | None:
+        """Return the ConfigMap of the newest earlier attempt of a phase that has one.
 
-        An operator of another version in mid-phase must not change what a phase trains with.
+        An attempt may have been given up before its own was made.
         """
-        if key.attempt == FIRST:
-            return config
-        first = await self._config_map(run, key._replace(attempt=FIRST))
-        if first is None:
-            return config
-        tree = json.loads((first.get("data") or {}).get(CONFIG_FILE, "{}"))
-        today = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-        tree |= {field: today[field] for field in MUTABLE if field in today}
-        return TrainingConfig.model_validate(tree)
+        for attempt in range(key.attempt - 1, FIRST - 1, -1):
+            name = job_name(run, key._replace(attempt=attempt))
+            found = await self._api.get(CONFIG_MAPS, run.metadata.namespace, name)
+            # One of an earlier run of the name may not be gone yet.
+            if found is not None and _is_owned(found, run):
+                return found
+        return None
 
-    async def _image_for(self, run: RLHFRun, key: AttemptKey) -> str:
+    def _image_after(self, run: RLHFRun, key: AttemptKey, before: Json | None) -> str:
         """Return the trainer's image: what has a checkpoint goes on with the image that wrote it.
 
         Without one an attempt begins anew, and takes today's: the last one may not even have come.
         """
         checkpoints = (one.checkpoint_step for one in run.status.phases if one.key == key[:2])
-        if key.attempt == FIRST or next(checkpoints, None) is None:
+        if next(checkpoints, None) is None:
             return self._image
-        before = await self._config_map(run, key._replace(attempt=key.attempt - 1))
         return _image(before) or self._image
 
-    async def _config_map(self, run: RLHFRun, key: AttemptKey) -> Json | None:
-        return await self._api.get(CONFIG_MAPS, run.metadata.namespace, job_name(run, key))
+    def _text_after(
+        self, run: RLHFRun, before: Json | None, image: str, config: TrainingConfig
+    ) -> str:
+        """Return an attempt's configuration: what the phase began with, and today's guard.
+
+        An operator of another version in mid-phase must not change what a phase trains with.
+        """
+        earlier = _text(before)
+        if earlier is None:
+            return config_text(config)
+        text = carried_text(earlier, config)
+        is_ours = run.spec.image is None and image == self._image
+        # After a rollback: our trainer would end the run over a field that a newer one has written.
+        return config_text(config) if is_ours and not is_readable(text) else text
 
     async def _create(
         self, run: RLHFRun, kind: Kind, manifest: Json, *, shared: bool = False
@@ -107,8 +114,7 @@ class Starter:
         found = await self._api.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
             raise ClusterError(f"{kind.plural} {metadata['name']}: came and went; trying again")
-        owners = found["metadata"].get("ownerReferences") or ()
-        if all(owner.get("uid") != run.metadata.uid for owner in owners):
+        if not _is_owned(found, run):
             raise ClusterError(
                 f"{kind.plural} {metadata['name']}: exists and belongs to somebody else; "
                 f"delete it: kubectl -n {metadata['namespace']} delete {kind.plural} "
@@ -124,6 +130,17 @@ def _image(config_map: Json | None) -> str | None:
     annotations = ((config_map or {}).get("metadata") or {}).get("annotations") or {}
     image: str | None = annotations.get(TRAINER_IMAGE)
     return image
+
+
+def _text(config_map: Json | None) -> str | None:
+    """Return the configuration that a ConfigMap holds."""
+    text: str | None = ((config_map or {}).get("data") or {}).get(CONFIG_FILE)
+    return text
+
+
+def _is_owned(obj: Json, run: RLHFRun) -> bool:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == run.metadata.uid for owner in owners)
 
 
 def _is_first(status: RunStatus) -> bool:

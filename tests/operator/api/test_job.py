@@ -8,7 +8,7 @@ from rlhf_harness.errors import CommandError
 from rlhf_harness.kubernetes import Kubernetes
 
 from rlhf_operator.api import AttemptKey, Pool, RLHFRun
-from rlhf_operator.render import attempt_config, pytorch_job, workspace_claim
+from rlhf_operator.render import attempt_config, config_text, pytorch_job, workspace_claim
 from rlhf_trainer.contract import Phase
 
 Json = dict[str, Any]
@@ -80,7 +80,8 @@ def test_job_is_taken_by_the_webhook_and_its_pods_by_restricted(
 ) -> None:
     run, job = rendered(f"job-{list(SPECS).index(kind)}", SPECS[kind], phase)
     api.check(job)
-    config = attempt_config(run, AttemptKey(1, phase, 1), run.spec.training(), image="trainer:1")
+    text = config_text(run.spec.training())
+    config = attempt_config(run, AttemptKey(1, phase, 1), text, image="trainer:1")
     for manifest in (config, workspace_claim(run)):
         assert manifest is not None
         api.check(manifest)

@@ -12,6 +12,8 @@ from rlhf_operator.cluster import Cache
 from rlhf_operator.cluster.starting import Starter
 from rlhf_operator.decide import StartAttempt
 from rlhf_operator.errors import ClusterError
+from rlhf_operator.render import config_digest
+from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.contract import Phase
 
 Build = Callable[..., RLHFRun]
@@ -34,6 +36,12 @@ class Objects:
     async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
         del namespace
         return self.stored.get((kind.plural, name))
+
+    def rewrite(self, name: str, **fields: Any) -> None:
+        """Let another version have written a configuration: None takes a field away."""
+        tree = self.config(name) | fields
+        tree = {field: value for field, value in tree.items() if value is not None}
+        self.stored["configmaps", name]["data"]["config.json"] = json.dumps(tree)
 
     def take_job(self, name: str) -> dict[str, Any]:
         """Return a job, which is gone then."""
@@ -63,6 +71,11 @@ def image_of(job: dict[str, Any]) -> str:
     (container,) = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
     image: str = container["image"]
     return image
+
+
+def digest_of(obj: dict[str, Any]) -> str:
+    digest: str = obj["metadata"]["annotations"]["rlhf.dev/config-digest"]
+    return digest
 
 
 @pytest.mark.parametrize(
@@ -128,3 +141,58 @@ def test_later_attempts_keep_hyper_parameters_and_take_todays_guard(build_run: B
     config = objects.config(name)
     assert config["ppo"]["learningRate"] == 1e-5
     assert config["guard"]["kl"]["limitNats"] == 9
+
+
+def test_retry_of_a_phase_that_another_version_began_has_its_fields(build_run: Build) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu"), checkpoint_step=4)
+    objects.rewrite(start(objects, run, 1, "old"), seed=None, later=1)
+    for attempt in (2, 3):
+        config = objects.config(start(objects, run, attempt, "new"))
+        assert "seed" not in config
+        assert config["later"] == 1
+
+
+def test_retry_that_begins_anew_with_todays_image_has_what_it_reads(build_run: Build) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu", "spec.seed=7"))
+    objects.rewrite(start(objects, run, 1, "newer"), later=1)
+    config = objects.config(start(objects, run, 2, "older"))
+    assert TrainingConfig.model_validate(config) == run.spec.training()
+    named = begun(build_run("spec.placement.pool=cpu", "spec.image=own"))
+    assert objects.config(start(objects, named, 3, "older")) == config
+    objects.rewrite("demo-i1-ppo-a3", later=1)
+    assert objects.config(start(objects, named, 4, "older"))["later"] == 1
+
+
+def test_retry_follows_the_newest_attempt_that_got_as_far_as_a_config(build_run: Build) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu"), checkpoint_step=4)
+    objects.rewrite(start(objects, run, 1, "old"), later=1)
+    name = start(objects, run, 4, "new")
+    assert image_of(objects.take_job(name)) == "old"
+    assert objects.config(name)["later"] == 1
+
+
+def test_config_of_an_earlier_run_of_the_name_is_not_followed(build_run: Build) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu"), checkpoint_step=4)
+    first = start(objects, run, 1, "old")
+    objects.rewrite(first, later=1)
+    objects.stored["configmaps", first]["metadata"]["ownerReferences"][0]["uid"] = "another"
+    name = start(objects, run, 2, "new")
+    assert image_of(objects.take_job(name)) == "new"
+    assert "later" not in objects.config(name)
+
+
+def test_digest_of_both_objects_tells_what_the_config_holds(build_run: Build) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu"))
+    first = start(objects, run, 1, "x")
+    objects.rewrite(first, later=1)
+    objects.take_job(first)
+    for attempt in (1, 2):
+        name = start(objects, begun(run, checkpoint_step=4), attempt, "x")
+        text = objects.stored["configmaps", name]["data"]["config.json"]
+        assert digest_of(objects.take_job(name)) == config_digest(text)
+    assert digest_of(objects.stored["configmaps", name]) == config_digest(text)

@@ -15,7 +15,7 @@ from rlhf_operator.api import (
     RunStatus,
     placed,
 )
-from rlhf_operator.render import attempt_config, job_name, pytorch_job
+from rlhf_operator.render import attempt_config, config_text, job_name, pytorch_job
 from rlhf_operator.render.job import QUEUE_LABEL
 from rlhf_trainer.contract import Phase
 from rlhf_trainer.launch.arguments import Arguments
@@ -190,7 +190,7 @@ def test_labels_find_an_attempt_again(cluster_run: Build, pools: dict[str, Pool]
         AttemptKey(1, Phase.REWARD_MODEL, 4),
     )
     job = job_of(run, key, pools)
-    config = attempt_config(run, key, run.spec.training(), image="rlhf-trainer:1")
+    config = attempt_config(run, key, config_text(run.spec.training()), image="rlhf-trainer:1")
     pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
     for labels in (
         job["metadata"]["labels"],
