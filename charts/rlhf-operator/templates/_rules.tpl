@@ -19,10 +19,10 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create]
-# The workspace of a run that names none.
+# The workspace of a run that names none; read when one of its name exists already.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [create]
+  verbs: [get, create]
 # Told about runs; listed for a job that gets no pods, to say why.
 - apiGroups: [""]
   resources: [events]

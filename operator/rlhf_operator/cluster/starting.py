@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from rlhf_operator.api import AttemptKey, PhaseState, Pool, RLHFRun, RunStatus, placed
 from rlhf_operator.cluster.api import CONFLICT, Api
 from rlhf_operator.cluster.cache import Cache
-from rlhf_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, Json, Kind
+from rlhf_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, RUNS, Json, Kind
 from rlhf_operator.decide import StartAttempt
 from rlhf_operator.errors import ClusterError
 from rlhf_operator.render import (
@@ -51,7 +51,7 @@ class Starter:
         image, text = _image(stored) or image, _text(stored) or text
         claim = workspace_claim(run)
         if claim is not None and _is_first(run.status):
-            await self._create(run, CLAIMS, claim, shared=True)
+            await self._create_claim(run, claim)
         pool = pools[placed(run.spec.placement, key.phase).pool]
         job = pytorch_job(run, key, pool, image=image, config_digest=config_digest(text))
         self._cache.jobs.put(await self._create(run, JOBS, job))
@@ -94,27 +94,39 @@ class Starter:
         # After a rollback: our trainer would end the run over a field that a newer one has written.
         return config_text(config) if is_ours and not is_readable(text) else text
 
-    async def _create(
-        self, run: RLHFRun, kind: Kind, manifest: Json, *, shared: bool = False
-    ) -> Json:
+    async def _create_claim(self, run: RLHFRun, manifest: Json) -> None:
+        """Create a run's claim, or take up the one that is there: an earlier run may have left it.
+
+        Raises:
+            ClusterError: it is about to go, with all that would be written to it.
+        """
+        if await self._created(CLAIMS, manifest) is not None:
+            return
+        found = await self._there(CLAIMS, manifest)
+        owners = found["metadata"].get("ownerReferences") or ()
+        runs = {owner.get("uid") for owner in owners if owner.get("kind") == RUNS.kind}
+        if found["metadata"].get("deletionTimestamp") or runs - {run.metadata.uid}:
+            name = found["metadata"]["name"]
+            raise ClusterError(
+                f"{CLAIMS.plural} {name}: that of an earlier run is still being deleted; if it "
+                f"stays, see which pod uses it: kubectl -n {run.metadata.namespace} describe pvc "
+                f"{name}",
+                status=403,
+                reason="ClaimBeingDeleted",
+            )
+
+    async def _create(self, run: RLHFRun, kind: Kind, manifest: Json) -> Json:
         """Create an object, or return the one that is there if it is ours.
 
         Raises:
             ClusterError: somebody else's has its name, or it is refused.
         """
-        metadata = manifest["metadata"]
-        try:
-            return await self._api.create(kind, manifest)
-        except ClusterError as error:
-            if error.status != CONFLICT or error.reason != "AlreadyExists":
-                raise
-        if shared:
-            # A claim that a run left behind is taken up again by the next one of its name.
-            return manifest
-        found = await self._api.get(kind, metadata["namespace"], metadata["name"])
-        if found is None:
-            raise ClusterError(f"{kind.plural} {metadata['name']}: came and went; trying again")
+        created = await self._created(kind, manifest)
+        if created is not None:
+            return created
+        found = await self._there(kind, manifest)
         if not _is_owned(found, run):
+            metadata = manifest["metadata"]
             raise ClusterError(
                 f"{kind.plural} {metadata['name']}: exists and belongs to somebody else; "
                 f"delete it: kubectl -n {metadata['namespace']} delete {kind.plural} "
@@ -122,6 +134,23 @@ class Starter:
                 status=403,
                 reason="NameTaken",
             )
+        return found
+
+    async def _created(self, kind: Kind, manifest: Json) -> Json | None:
+        """Create an object and return it, or None if there is one of its name."""
+        try:
+            return await self._api.create(kind, manifest)
+        except ClusterError as error:
+            if error.status != CONFLICT or error.reason != "AlreadyExists":
+                raise
+        return None
+
+    async def _there(self, kind: Kind, manifest: Json) -> Json:
+        """Return the object whose name a manifest has."""
+        metadata = manifest["metadata"]
+        found = await self._api.get(kind, metadata["namespace"], metadata["name"])
+        if found is None:
+            raise ClusterError(f"{kind.plural} {metadata['name']}: came and went; trying again")
         return found
 
 

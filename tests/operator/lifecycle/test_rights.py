@@ -72,6 +72,7 @@ def test_every_right_of_the_chart_is_used_and_no_other_is_asked_for(
     forbidden = apply(WITHOUT_PODS, "forbidden")
     kubernetes.apply(_foreign_job(own_cluster, "taken-i1-preparation-a1"))
     taken = apply(NAMESPACE, "taken")
+    kubernetes.apply(_claim("claims-workspace"))  # which it reads, before it takes it up
     apply(NAMESPACE, "claims", workspace={"claimName": None})
     retries = apply(NAMESPACE, "retries", **ending("100ms", exit_code=143))
     policy = {"ttlSecondsAfterFinished": 1}
@@ -151,6 +152,18 @@ def counted(operator: OperatorProcess) -> Counter[str]:
         if series.startswith("rlhf_operator_"):
             found[series.partition("{")[0].removeprefix("rlhf_operator_")] += float(value)
     return found
+
+
+def _claim(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
 
 
 def _foreign_job(cluster: Cluster, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:

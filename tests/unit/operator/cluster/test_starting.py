@@ -18,6 +18,9 @@ from rlhf_trainer.contract import Phase
 
 Build = Callable[..., RLHFRun]
 POOLS: Mapping[str, Pool] = {"cpu": Pool(name="cpu")}
+CLAIM = "demo-workspace"
+UID = "4c440fa5-afd9-4fa2-96c5-c8ca1757eab0"
+OF_ANOTHER_RUN = {"kind": "RLHFRun", "name": "demo", "uid": "another"}
 
 
 class Objects:
@@ -37,6 +40,11 @@ class Objects:
         del namespace
         return self.stored.get((kind.plural, name))
 
+    def claim(self, **metadata: Any) -> None:
+        """Let there be a claim of the run's name already."""
+        metadata |= {"name": CLAIM, "namespace": "a"}
+        self.stored["persistentvolumeclaims", CLAIM] = {"metadata": metadata}
+
     def rewrite(self, name: str, **fields: Any) -> None:
         """Let another version have written a configuration: None takes a field away."""
         tree = self.config(name) | fields
@@ -55,7 +63,7 @@ class Objects:
 def begun(run: RLHFRun, **phase: Any) -> RLHFRun:
     """Return a run, as an API server tells it, whose PPO has begun."""
     status = RunStatus(phases=(PhaseStatus(iteration=1, phase=Phase.PPO, **phase),))
-    identity = run.metadata.evolve(namespace="a", uid="4c440fa5-afd9-4fa2-96c5-c8ca1757eab0")
+    identity = run.metadata.evolve(namespace="a", uid=UID)
     return run.model_copy(update={"metadata": identity, "status": status})
 
 
@@ -196,3 +204,39 @@ def test_digest_of_both_objects_tells_what_the_config_holds(build_run: Build) ->
         text = objects.stored["configmaps", name]["data"]["config.json"]
         assert digest_of(objects.take_job(name)) == config_digest(text)
     assert digest_of(objects.stored["configmaps", name]) == config_digest(text)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"deletionTimestamp": "2026-11-24T12:00:00Z"},
+        {"ownerReferences": [OF_ANOTHER_RUN]},
+        {"deletionTimestamp": "2026-11-24T12:00:00Z", "ownerReferences": [OF_ANOTHER_RUN]},
+    ],
+    ids=["going", "of-a-run-that-went", "both"],
+)
+def test_claim_of_an_earlier_run_that_goes_is_not_taken_up(
+    build_run: Build, metadata: dict[str, Any]
+) -> None:
+    objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu", "spec.workspace.retention=Delete"))
+    objects.claim(**metadata)
+    with pytest.raises(ClusterError, match=r"claims demo-workspace: .* being deleted") as told:
+        start(objects, run, 1, "x")
+    assert told.value.is_refusal
+    assert not [name for kind, name in objects.stored if kind == "pytorchjobs"]
+    del objects.stored["persistentvolumeclaims", CLAIM]
+    objects.take_job(start(objects, run, 1, "x"))
+    (owner,) = objects.stored["persistentvolumeclaims", CLAIM]["metadata"]["ownerReferences"]
+    assert owner["uid"] == UID
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [[], [OF_ANOTHER_RUN | {"uid": UID}], [OF_ANOTHER_RUN | {"kind": "Team"}]],
+    ids=["nobodys", "own", "of-something-else"],
+)
+def test_claim_that_stays_is_taken_up(build_run: Build, owners: list[dict[str, Any]]) -> None:
+    objects = Objects()
+    objects.claim(ownerReferences=owners)
+    objects.take_job(start(objects, begun(build_run("spec.placement.pool=cpu")), 1, "x"))
