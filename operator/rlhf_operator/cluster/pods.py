@@ -30,6 +30,9 @@ _WAITING_REASONS = frozenset(
 _LOST_REASON = "ContainerStatusUnknown"
 """What stands in a container's state if its kubelet never told how it ended."""
 
+_EVICTED = "Evicted"
+"""What stands in the status of a pod that its kubelet has ended, or has not let in."""
+
 _LONGEST_WORDS = 300
 
 
@@ -83,20 +86,23 @@ def pod_facts(pod: Json, now: datetime, *, gone: bool) -> PodFacts:
     code = ended.get("exitCode") if ended else None
     text = str(ended.get("message") or "") if ended else ""
     result = _result(text)
+    own_fault = None if alive else _own_fault(name, status)
+    if own_fault is not None:
+        code, result = _crash(code, result, own_fault)
     return PodFacts(
         name=name,
         is_master=(metadata.get("labels") or {}).get(REPLICA_TYPE, MASTER) == MASTER,
         alive=alive,
         exit_code=code,
         result=result,
-        disrupted=not alive and _disrupted(status, ended),
-        vanished=not alive and ended is None and not _failed_init(status),
-        message="" if alive or result else _words(name, status, ended, text),
+        disrupted=not alive and own_fault is None and _disrupted(status, ended),
+        vanished=not alive and code is None and not _failed_init(status),
+        message="" if alive or result else own_fault or _words(name, status, ended, text),
         trouble=_trouble(name, status) if alive else None,
         address=status.get("podIP") if alive and status.get("phase") == "Running" else None,
         lost_at=lost_at if alive else None,
         node=(pod.get("spec") or {}).get("nodeName"),
-        is_lost=lost and ended is None,
+        is_lost=lost and code is None,
         exists=not (gone or lost or lost_at),
     )
 
@@ -140,6 +146,38 @@ def _disrupted(status: Json, ended: Json | None) -> bool:
         return True
     lost = ended is not None and ended.get("reason") == _LOST_REASON
     return lost or bool(status.get("reason"))
+
+
+def _own_fault(name: str, status: Json) -> str | None:
+    """Return, in words, for which fault of its own a pod was ended by its node; None for others.
+
+    A kubelet evicts a pod that holds more local storage than its own limits allow. It gives the
+    same reason where the node runs short, but beside a DisruptionTarget (since Kubernetes 1.26),
+    and where it does not let a pod in: no container is there then.
+    """
+    if status.get("reason") != _EVICTED or _condition(status, "DisruptionTarget"):
+        return None
+    if not status.get("containerStatuses"):
+        return None
+    said = _short(status.get("message")).rstrip(". ")
+    return (
+        f"pod {name} was evicted for more local storage than its limits allow: {said}; "
+        "raise that limit"
+    )
+
+
+def _crash(code: int | None, result: Result | None, message: str) -> tuple[int, Result | None]:
+    """Return the end of a pod that brought it about, whatever it said to a SIGTERM; verdicts stand.
+
+    Its result still tells how far it came.
+    """
+    if code is None or code == Outcome.PREEMPTED.exit_code:
+        code = Outcome.CRASHED.exit_code
+    elif Outcome.from_exit_code(code) is not Outcome.CRASHED:
+        return code, result
+    if result is not None:
+        result = result.model_copy(update={"outcome": Outcome.CRASHED, "message": message})
+    return code, result
 
 
 def _condition(status: Json, type_: str) -> Json | None:

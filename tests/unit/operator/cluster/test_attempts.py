@@ -9,10 +9,12 @@ from rlhf_operator.api import AttemptStatus
 from rlhf_operator.cluster.attempts import AttemptSight, attempt_key, execution, is_hearsay
 from rlhf_operator.cluster.pods import PodFacts, pod_facts
 from rlhf_operator.decide import Ended, Execution, NotStarted, Running
+from rlhf_operator.decide.outcome import TryAgain, judge
 from rlhf_trainer.contract import Outcome, Phase, Result
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ATTEMPT = AttemptStatus(number=1, start_time=NOON)
+TARGET = {"type": "DisruptionTarget", "status": "True"}
 
 
 def job(condition: str = "Running", nodes: int = 2, **metadata: Any) -> dict[str, Any]:
@@ -139,10 +141,17 @@ def test_execution_memory_kill_is_named_and_no_disruption() -> None:
 @pytest.mark.parametrize(
     "status",
     [
-        {"reason": "Evicted", "message": "The node was low on resource: memory."},
-        {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "Preempted"}]},
+        {
+            "reason": "Evicted",
+            "message": "The node was low on resource: memory.",
+            "conditions": [{**TARGET, "reason": "TerminationByKubelet"}],
+        },
+        {"conditions": [{**TARGET, "reason": "PreemptionByScheduler"}]},
+        {"reason": "Preempting", "message": "Preempted in order to admit critical pod"},
+        {"reason": "NodeLost"},
+        {"reason": "Terminated", "message": "Pod was terminated in response to imminent shutdown"},
     ],
-    ids=["evicted", "preempted"],
+    ids=["node-runs-short", "preempted", "critical-pod", "node-lost", "shutdown"],
 )
 def test_execution_disturbed_from_outside_is_disrupted(status: dict[str, Any]) -> None:
     seen = ended(look(job("Failed", 1), pod("master", 137, status=status)))
@@ -150,13 +159,66 @@ def test_execution_disturbed_from_outside_is_disrupted(status: dict[str, Any]) -
     assert "ended" in seen.message
 
 
-def test_execution_of_an_evicted_pod_that_never_ran_is_disrupted() -> None:
-    one = pod("master", phase="Failed", status={"reason": "Evicted", "containerStatuses": []})
-    assert ended(look(job("Failed", 1), one)).disrupted
+def test_execution_of_a_pod_that_a_node_under_pressure_does_not_let_in_is_disrupted() -> None:
+    said = "Pod was rejected: The node had condition: [DiskPressure]. "
+    status = {"reason": "Evicted", "message": said, "containerStatuses": []}
+    assert ended(look(job("Failed", 1), pod("master", phase="Failed", status=status))).disrupted
+
+
+def overfull(code: int | None, role: str = "master", **how: Any) -> dict[str, Any]:
+    """Return a pod that was evicted because of what it wrote itself."""
+    said = 'Usage of EmptyDir volume "more" exceeds the limit "1Gi". '
+    status = {"reason": "Evicted", "message": said, **how.pop("status", {})}
+    return pod(role, code, phase="Failed", status=status, **how)
+
+
+@pytest.mark.parametrize(
+    ("one", "code"),
+    [
+        (overfull(137), 137),
+        (overfull(137, reason="ContainerStatusUnknown"), 137),
+        (overfull(143), 1),
+        (overfull(143, message=said(Outcome.PREEMPTED, "SIGTERM came")), 1),
+        (overfull(1, message=said(Outcome.CRASHED, "no space left")), 1),
+        (overfull(None), 1),
+    ],
+    ids=["killed", "killed-unseen", "ended", "ended-and-told", "failed", "no-container-ended"],
+)
+def test_execution_that_wrote_more_than_its_limit_crashed(one: dict[str, Any], code: int) -> None:
+    seen = ended(look(job("Failed", 1), one))
+    assert (seen.exit_code, seen.disrupted) == (code, False)
+    verdict = judge(seen, None)
+    assert isinstance(verdict, TryAgain)
+    assert verdict.counted
+    assert verdict.message == (
+        "pod j-master-0 was evicted for more local storage than its limits allow: "
+        'Usage of EmptyDir volume "more" exceeds the limit "1Gi"; raise that limit'
+    )
+
+
+def test_execution_that_wrote_too_much_has_come_as_far_as_it_says() -> None:
+    told = Result(phase=Phase.PPO, outcome=Outcome.PREEMPTED, message="so", checkpoint_step=8)
+    seen = ended(look(job("Failed", 1), overfull(143, message=told.to_json())))
+    assert seen.result is not None
+    assert (seen.result.outcome, seen.result.checkpoint_step) == (Outcome.CRASHED, 8)
+
+
+@pytest.mark.parametrize("code", [137, None])
+def test_execution_of_a_worker_that_wrote_too_much_crashed_with_its_master(
+    code: int | None,
+) -> None:
+    seen = ended(look(job("Failed"), overfull(code, "worker"), gone=(pod("master"),)))
+    assert not seen.disrupted
+    assert "pod j-worker-0 was evicted for more local storage" in seen.message
+
+
+@pytest.mark.parametrize("code", [0, 10, 21])
+def test_execution_verdict_stands_although_its_pod_wrote_too_much(code: int) -> None:
+    assert ended(look(job("Failed", 1), overfull(code))).exit_code == code
 
 
 def test_execution_verdict_stands_although_a_pod_was_disturbed() -> None:
-    status = {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    status = {"conditions": [TARGET]}
     seen = ended(look(job("Failed"), pod("master", 10), pod("worker", 143, status=status)))
     assert seen.exit_code == 10
     assert not seen.disrupted
