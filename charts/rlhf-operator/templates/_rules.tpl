@@ -15,10 +15,11 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# One per attempt; later attempts read an earlier one's hyper-parameters.
+# One per attempt; later attempts read an earlier one's hyper-parameters. Deleted, to be made anew,
+# when the run was edited while the attempt's job was refused.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create]
+  verbs: [get, create, delete]
 # The workspace of a run that names none; read when one of its name exists already.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

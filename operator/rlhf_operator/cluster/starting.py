@@ -1,7 +1,7 @@
 """Bringing an attempt to life: its configuration, the run's claim if need be, its job.
 
 Each is created and never changed, and one that exists already is fine if it is ours: a crash
-between any two of them converges.
+between any two of them converges. Only a configuration that no job has is made anew.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Starter:
         text = self._text_after(run, before, image, action.config)
         hardware = hardware_of(run.spec, pools) if key.phase is Phase.PREPARATION else None
         manifest = attempt_config(run, key, text, image=image, hardware=hardware)
-        stored = await self._create(run, CONFIG_MAPS, manifest)
+        stored = await self._configured(run, key, manifest)
         # One that was made before a crash may be of an operator with another image.
         image, text = _image(stored) or image, _text(stored) or text
         claim = workspace_claim(run)
@@ -93,6 +93,28 @@ class Starter:
         is_ours = run.spec.image is None and image == self._image
         # After a rollback: our trainer would end the run over a field that a newer one has written.
         return config_text(config) if is_ours and not is_readable(text) else text
+
+    async def _configured(self, run: RLHFRun, key: AttemptKey, manifest: Json) -> Json:
+        """Create an attempt's ConfigMap, or return the one that it has, made anew if outdated.
+
+        While a job is refused, its run may be edited: the job is rendered anew then, and what it
+        reads has to be, too, but cannot be changed. Beside a job it stays: pods may have read it.
+        """
+        found = await self._create(run, CONFIG_MAPS, manifest)
+        metadata = found["metadata"]
+        if found.get("data") == manifest["data"] or await self._has_job(run, key):
+            return found
+        # A job that another operator makes just now will read newer values than its digest tells:
+        # those that the user wants by now.
+        await self._api.delete(
+            CONFIG_MAPS, metadata["namespace"], metadata["name"], metadata["uid"]
+        )
+        return await self._api.create(CONFIG_MAPS, manifest)
+
+    async def _has_job(self, run: RLHFRun, key: AttemptKey) -> bool:
+        """Ask the API server for an attempt's job, as watches may be late."""
+        job = await self._api.get(JOBS, run.metadata.namespace, job_name(run, key))
+        return job is not None and _is_owned(job, run)
 
     async def _create_claim(self, run: RLHFRun, manifest: Json) -> None:
         """Create a run's claim, or take up the one that is there: an earlier run may have left it.

@@ -78,6 +78,7 @@ def test_every_right_of_the_chart_is_used_and_no_other_is_asked_for(
     policy = {"ttlSecondsAfterFinished": 1}
     expires = apply(NAMESPACE, "expires", runPolicy=policy, **ending("100ms"))
     taken.wait("Progressing", "False", "NameTaken")
+    taken.patch(guard={"kl": {"limitNats": 9}})  # which its ConfigMap is made anew for
     until(lambda: retries.phase("Preparation").get("attempts", 0) > 1, "its second attempt")
     until(lambda: not expires.exists(), "its end", timeout_seconds=90)
     stuck = forbidden.wait("Progressing", "False", "PodForbidden", seconds=60)

@@ -1,6 +1,7 @@
 """What an attempt begins with, where the operator has changed since its phase began."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,9 +13,9 @@ from rlhf_operator.cluster import Cache
 from rlhf_operator.cluster.starting import Starter
 from rlhf_operator.decide import StartAttempt
 from rlhf_operator.errors import ClusterError
-from rlhf_operator.render import config_digest
+from rlhf_operator.render import config_digest, job_name
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import Hardware, Phase
 
 Build = Callable[..., RLHFRun]
 POOLS: Mapping[str, Pool] = {"cpu": Pool(name="cpu")}
@@ -28,13 +29,24 @@ class Objects:
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}
+        self.takes_jobs = True
+        self._numbers = itertools.count()
 
     async def create(self, kind: Any, manifest: dict[str, Any]) -> dict[str, Any]:
         key = kind.plural, manifest["metadata"]["name"]
         if key in self.stored:
             raise ClusterError("it is there", status=409, reason="AlreadyExists")
-        self.stored[key] = manifest
-        return manifest
+        if kind.plural == "pytorchjobs" and not self.takes_jobs:
+            raise ClusterError("exceeded quota", status=403, reason="Forbidden")
+        uid = f"uid-{next(self._numbers)}"
+        self.stored[key] = manifest | {"metadata": manifest["metadata"] | {"uid": uid}}
+        return self.stored[key]
+
+    async def delete(self, kind: Any, namespace: str, name: str, uid: str) -> None:
+        del namespace
+        if self.stored[kind.plural, name]["metadata"]["uid"] != uid:
+            raise ClusterError("it is another one", status=409, reason="Conflict")
+        del self.stored[kind.plural, name]
 
     async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
         del namespace
@@ -67,12 +79,12 @@ def begun(run: RLHFRun, **phase: Any) -> RLHFRun:
     return run.model_copy(update={"metadata": identity, "status": status})
 
 
-def start(objects: Any, run: RLHFRun, attempt: int, image: str) -> str:
+def start(objects: Any, run: RLHFRun, attempt: int, image: str, phase: Phase = Phase.PPO) -> str:
     """Let an operator with this image start an attempt; return its job's name."""
-    key = AttemptKey(1, Phase.PPO, attempt)
+    key = AttemptKey(1, phase, attempt)
     action = StartAttempt(key=key, config=run.spec.training())
     asyncio.run(Starter(objects, Cache(), image).start(run, action, POOLS))
-    return f"demo-i1-ppo-a{attempt}"
+    return job_name(run, key)
 
 
 def image_of(job: dict[str, Any]) -> str:
@@ -195,15 +207,85 @@ def test_config_of_an_earlier_run_of_the_name_is_not_followed(build_run: Build) 
 
 def test_digest_of_both_objects_tells_what_the_config_holds(build_run: Build) -> None:
     objects = Objects()
+    run = begun(build_run("spec.placement.pool=cpu"), checkpoint_step=4)
+    objects.rewrite(start(objects, run, 1, "x"), later=1)
+    name = start(objects, run, 2, "x")
+    digest = config_digest(objects.stored["configmaps", name]["data"]["config.json"])
+    for kind in ("configmaps", "pytorchjobs"):
+        assert digest_of(objects.stored[kind, name]) == digest
+
+
+def refused(objects: Objects, run: RLHFRun, phase: Phase = Phase.PPO) -> None:
+    """Let the first attempt get as far as its job, which is refused."""
+    objects.takes_jobs = False
+    with pytest.raises(ClusterError):
+        start(objects, run, 1, "x", phase)
+    objects.takes_jobs = True
+
+
+def test_edit_while_the_job_is_refused_reaches_what_it_reads(build_run: Build) -> None:
+    objects = Objects()
+    refused(objects, begun(build_run("spec.placement.pool=cpu")))
+    edited = begun(build_run("spec.placement.pool=cpu", "spec.guard.kl.limitNats=9"))
+    name = start(objects, edited, 1, "x")
+    assert objects.config(name)["guard"]["kl"]["limitNats"] == 9
+    digest = config_digest(objects.stored["configmaps", name]["data"]["config.json"])
+    for kind in ("configmaps", "pytorchjobs"):
+        assert digest_of(objects.stored[kind, name]) == digest
+
+
+def test_placement_that_is_edited_while_the_job_is_refused_is_told(build_run: Build) -> None:
+    objects = Objects()
+    refused(objects, begun(build_run("spec.placement.pool=cpu")), Phase.PREPARATION)
+    edited = begun(build_run("spec.placement={pool: cpu, processesPerNode: 4}"))
+    name = start(objects, edited, 1, "x", Phase.PREPARATION)
+    told = objects.stored["configmaps", name]["data"]["hardware.json"]
+    assert Hardware.from_json(told).places[Phase.PPO].processes == 4
+
+
+def test_config_stays_while_its_job_is_refused_and_nothing_edited(build_run: Build) -> None:
+    objects = Objects()
     run = begun(build_run("spec.placement.pool=cpu"))
-    first = start(objects, run, 1, "x")
-    objects.rewrite(first, later=1)
-    objects.take_job(first)
-    for attempt in (1, 2):
-        name = start(objects, begun(run, checkpoint_step=4), attempt, "x")
-        text = objects.stored["configmaps", name]["data"]["config.json"]
-        assert digest_of(objects.take_job(name)) == config_digest(text)
-    assert digest_of(objects.stored["configmaps", name]) == config_digest(text)
+    refused(objects, run)
+    before = objects.stored["configmaps", "demo-i1-ppo-a1"]
+    refused(objects, run)
+    assert objects.stored["configmaps", "demo-i1-ppo-a1"] is before
+
+
+def test_config_of_a_job_that_the_watch_has_not_shown_yet_stays(build_run: Build) -> None:
+    objects = Objects()
+    name = start(objects, begun(build_run("spec.placement.pool=cpu")), 1, "x")
+    before = dict(objects.stored)
+    edited = begun(build_run("spec.placement.pool=cpu", "spec.guard.kl.limitNats=9"))
+    assert start(objects, edited, 1, "x") == name
+    assert objects.stored == before
+
+
+def test_edit_reaches_what_is_read_although_the_name_of_its_job_is_taken(build_run: Build) -> None:
+    objects = Objects()
+    objects.stored["pytorchjobs", "demo-i1-ppo-a1"] = {"metadata": {"uid": "somebodys"}}
+    for limit in (8, 9):
+        run = begun(build_run("spec.placement.pool=cpu", f"spec.guard.kl.limitNats={limit}"))
+        with pytest.raises(ClusterError, match="belongs to somebody else"):
+            start(objects, run, 1, "x")
+        assert objects.config("demo-i1-ppo-a1")["guard"]["kl"]["limitNats"] == limit
+
+
+def test_config_that_another_operator_made_anew_meanwhile_is_left_alone(build_run: Build) -> None:
+    class Shared(Objects):
+        async def delete(self, kind: Any, namespace: str, name: str, uid: str) -> None:
+            self.stored[kind.plural, name]["metadata"]["uid"] = "of-another-one"
+            await super().delete(kind, namespace, name, uid)
+
+    objects = Shared()
+    refused(objects, begun(build_run("spec.placement.pool=cpu")))
+    edited = begun(build_run("spec.placement.pool=cpu", "spec.guard.kl.limitNats=9"))
+    with pytest.raises(ClusterError, match="another one"):
+        start(objects, edited, 1, "x")
+    assert list(objects.stored) == [
+        ("configmaps", "demo-i1-ppo-a1"),
+        ("persistentvolumeclaims", CLAIM),
+    ]
 
 
 @pytest.mark.parametrize(
