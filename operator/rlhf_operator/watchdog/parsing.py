@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
@@ -12,19 +13,29 @@ HEARTBEAT = METRICS_BY_NAME["heartbeat"].series
 CHECKPOINT = METRICS_BY_NAME["checkpoint_step"].series
 STEP = METRICS_BY_NAME["step"].series
 CERTIFIED = METRICS_BY_NAME["certified_step"].name
+RUN_INFO = METRICS_BY_NAME["run"].series
 
 _SAMPLE = re.compile(rf"({PREFIX}\w+) ([-+.\w]+)(?: -?\d+)?")
 """A sample without labels."""
+
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+"""A label and its value: none of ours holds a character that would be escaped."""
 
 MAXIMUM_COUNT = 10**12
 """Above this, it is no count of steps or micro-batches: the API server would refuse it."""
 
 
-def parse_metrics(body: bytes) -> dict[str, float] | None:
-    """Return the samples without labels, by series; None if this is not the trainer's page."""
+def parse_metrics(body: bytes, labels: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the samples without labels, by series; None if this is not that trainer's page.
+
+    `labels` are those of `rlhf_run_info`: addresses are given out again, and what answers there now
+    may belong to another run. Trainers of other versions may tell fewer of them, or none.
+    """
     try:
         lines = body.decode("utf-8").splitlines()
     except UnicodeDecodeError:
+        return None
+    if any(labels.get(name, value) != value for name, value in _told_labels(lines)):
         return None
     samples: dict[str, float] = {}
     for line in lines:
@@ -35,6 +46,13 @@ def parse_metrics(body: bytes) -> dict[str, float] | None:
         if value is not None and math.isfinite(value):
             samples[match[1]] = value
     return samples if 0 <= samples.get(HEARTBEAT, -1) <= MAXIMUM_COUNT else None
+
+
+def _told_labels(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Return what a page says about whose it is."""
+    for line in lines:
+        if line.startswith(RUN_INFO + "{"):
+            yield from _LABEL.findall(line)
 
 
 def parse_history(body: bytes, since: int) -> list[HistoryRecord] | None:

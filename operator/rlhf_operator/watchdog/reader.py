@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -43,12 +44,15 @@ class Reader:
     session: aiohttp.ClientSession
     port: int = METRICS_PORT
 
-    async def read(self, address: str, since: int) -> Reading | None:
-        """Return what an attempt shows; None if any of it cannot be had or makes no sense."""
+    async def read(self, address: str, since: int, labels: Mapping[str, str]) -> Reading | None:
+        """Return what an attempt with these labels shows.
+
+        None if any of it cannot be had, makes no sense, or is another attempt's.
+        """
         host = f"[{address}]" if ":" in address else address
         base = f"http://{host}:{self.port}"
         body = await fetch(self.session, f"{base}/metrics")
-        samples = parse_metrics(body) if body is not None else None
+        samples = parse_metrics(body, labels) if body is not None else None
         if samples is None:
             return None
         records: list[HistoryRecord] = []

@@ -27,6 +27,16 @@ class Target:
     known_step: int | None
     """Newest step that the status knows."""
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of its `rlhf_run_info`."""
+        return {
+            "run_name": self.run.name,
+            "phase_name": self.attempt.phase.value,
+            "iteration_number": str(self.attempt.iteration),
+            "attempt_number": str(self.attempt.attempt),
+        }
+
 
 class Watchdog:
     """Reads all targets, each at its own pace, and tells whose reading is new."""
@@ -73,7 +83,7 @@ class Watchdog:
         try:
             async with self._gate:
                 since = self._readings.since(target.run, target.attempt, target.known_step)
-                reading = await self._reader.read(target.address, since)
+                reading = await self._reader.read(target.address, since, target.labels)
             now = asyncio.get_running_loop().time()
             self._readings.take(target.run, target.attempt, reading, now)
             self._on_reading(target, reading is not None)

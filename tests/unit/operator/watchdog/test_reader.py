@@ -6,15 +6,26 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from rlhf_operator.watchdog import Reader, fetching, new_session
+from rlhf_operator.api import AttemptKey, RunKey
+from rlhf_operator.watchdog import Reader, Target, fetching, new_session
 from rlhf_operator.watchdog import reader as module
 from rlhf_operator.watchdog.fetching import MAXIMUM_BYTES
+from rlhf_operator.watchdog.parsing import parse_metrics
 from rlhf_operator.watchdog.reader import Reading, shown_metrics
-from rlhf_trainer.contract import HistoryRecord
+from rlhf_trainer.contract import HistoryRecord, Phase
+from rlhf_trainer.telemetry import RunInfo
+from rlhf_trainer.telemetry.store import MetricStore
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
+LABELS = {
+    "run_name": "demo",
+    "phase_name": "PPO",
+    "iteration_number": "1",
+    "attempt_number": "2",
+}
 METRICS = b"# TYPE rlhf_heartbeat_total counter\nrlhf_heartbeat_total 7.0\nrlhf_step 2.0\n"
 
 
@@ -54,7 +65,7 @@ async def _read(answer: Answer, since: int) -> Reading | None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, new_session() as session:
         port = server.sockets[0].getsockname()[1]
-        return await Reader(session, port).read("127.0.0.1", since)
+        return await Reader(session, port).read("127.0.0.1", since, LABELS)
 
 
 def read(answer: Answer, since: int = -1) -> Reading | None:
@@ -162,7 +173,7 @@ def test_read_of_a_hostile_endpoint_brings_nothing_and_raises_nothing(
 def test_read_of_a_closed_port_brings_nothing() -> None:
     async def nobody() -> Reading | None:
         async with new_session() as session:
-            return await Reader(session, 1).read("127.0.0.1", -1)
+            return await Reader(session, 1).read("127.0.0.1", -1, LABELS)
 
     assert asyncio.run(nobody()) is None
 
@@ -210,6 +221,60 @@ def test_read_of_a_slow_history_leaves_the_rest_for_the_next_one(
 )
 def test_read_refuses_numbers_that_no_status_could_hold(answer: Answer) -> None:
     assert read(answer) is None
+
+
+def info(**labels: str) -> bytes:
+    """Return the line of a page that says whose it is."""
+    pairs = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"rlhf_run_info{{{pairs}}} 1.0\n".encode()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"run_name": "demo-2"},
+        {"phase_name": "SFT"},
+        {"iteration_number": "2"},
+        {"attempt_number": "1"},
+    ],
+    ids=["run", "phase", "iteration", "attempt"],
+)
+def test_read_of_another_attempt_at_the_address_brings_nothing(other: dict[str, str]) -> None:
+    asked = []
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        writer.write(reply(METRICS + info(**{**LABELS, **other})))
+
+    assert read(answer) is None
+    assert asked == ["/metrics"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"# TYPE rlhf_run_info gauge\n",
+        info(run_name="demo"),
+        info(**LABELS),
+        info(**LABELS, later="x"),
+    ],
+    ids=["nothing", "less", "all", "more"],
+)
+def test_read_takes_a_page_that_names_the_attempt_or_none(told: bytes) -> None:
+    assert read(serves(told + METRICS, record(1))) is not None
+
+
+def test_labels_of_a_target_are_what_the_trainer_exports() -> None:
+    attempt = AttemptKey(1, Phase.PPO, 2)
+    target = Target(RunKey("a", "demo"), attempt, "127.0.0.1", 1.0, None)
+    assert target.labels == LABELS
+    exported = MetricStore(RunInfo("demo", Phase.PPO, 1, 2).labels())
+    registry = CollectorRegistry()
+    registry.register(exported)
+    exported.increment("heartbeat", 7.0, {})
+    page = generate_latest(registry)
+    assert parse_metrics(page, target.labels) == {"rlhf_heartbeat_total": 7.0}
+    assert parse_metrics(page, target.labels | {"attempt_number": "3"}) is None
 
 
 def test_shown_metrics_are_those_of_the_contract() -> None:
