@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from rlhf_operator.api import AttemptKey, PhaseStatus, Pool, RLHFRun, RunStatus
 from rlhf_operator.cluster import Cache
@@ -273,6 +274,7 @@ def test_edit_reaches_what_is_read_although_the_name_of_its_job_is_taken(build_r
 
 def test_config_that_another_operator_made_anew_meanwhile_is_left_alone(build_run: Build) -> None:
     class Shared(Objects):
+        @override
         async def delete(self, kind: Any, namespace: str, name: str, uid: str) -> None:
             self.stored[kind.plural, name]["metadata"]["uid"] = "of-another-one"
             await super().delete(kind, namespace, name, uid)
