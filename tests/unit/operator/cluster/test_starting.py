@@ -290,6 +290,25 @@ def test_config_that_another_operator_made_anew_meanwhile_is_left_alone(build_ru
     ]
 
 
+def test_job_that_goes_just_now_is_followed_by_one_that_tells_of_what_it_reads(
+    build_run: Build,
+) -> None:
+    class Going(Objects):
+        @override
+        async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
+            found = await super().get(kind, namespace, name)
+            if kind.plural == "pytorchjobs":
+                self.take_job(name)
+            return found
+
+    objects = Going()
+    start(objects, begun(build_run("spec.placement.pool=cpu")), 1, "x")
+    edited = begun(build_run("spec.placement.pool=cpu", "spec.guard.kl.limitNats=9"))
+    name = start(objects, edited, 1, "x")
+    digest = config_digest(objects.stored["configmaps", name]["data"]["config.json"])
+    assert digest_of(objects.take_job(name)) == digest
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
