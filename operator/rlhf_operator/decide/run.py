@@ -6,7 +6,7 @@ converges: an attempt whose start was decided and not carried out is simply star
 number.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from rlhf_operator.api import AttemptStop, LiveAttempt, RLHFRun, RLHFRunSpec, RunStatus
@@ -24,6 +24,11 @@ from rlhf_operator.decide.settle import abandoned, settled
 from rlhf_operator.decide.stop import grace_left, kill_time, stop_reason
 from rlhf_operator.decide.suspend import paused, resumed
 from rlhf_operator.decide.watch import breached, patience_time
+
+REFUSED_INTERVAL = timedelta(seconds=60)
+"""How often a run that cannot be placed is looked at: nobody is told that the pools have changed,
+and the kubelet takes a minute to show it anyway.
+"""
 
 
 def decide(run: RLHFRun, observed: Observed, now: datetime) -> Decision:
@@ -147,6 +152,8 @@ def _wake_at(
         return None
     times = [deadline.time for deadline in deadlines(status, policy)]
     times += [due.next_attempt_time or now, observed.recheck_at or now]
+    if observed.refused is not None and status.suspend_time is None:
+        times.append(now + REFUSED_INTERVAL)
     if status.live is not None:
         times.append(patience_time(status.live, spec) or now)
     if due.running is not None:

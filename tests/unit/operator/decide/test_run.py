@@ -1,7 +1,7 @@
 """One pass after the other: order, ends, conditions, refusals."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from rlhf_operator.decide import (
     StartAttempt,
     decide,
 )
+from rlhf_operator.decide.run import REFUSED_INTERVAL
 from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Outcome, Phase, Result
 
@@ -210,6 +211,38 @@ def test_decide_unknown_pool_starts_nothing_and_ends_nothing(
     assert progressing.reason == "NotAccepted"
     assert decision.status.start_time is None
     assert decision.status.outcome is None
+
+
+def test_decide_refused_run_is_looked_at_again_and_starts_once_it_has_a_pool(
+    build_run: BuildRun, noon: datetime
+) -> None:
+    refused = decide(build_run(), Observed({}, refused=NO_PLACE), noon)
+    assert refused.wake_at == noon + REFUSED_INTERVAL
+    again = decide(
+        build_run(status=refused.status), Observed({}, refused=NO_PLACE), refused.wake_at
+    )
+    assert again.status == refused.status
+    assert again.wake_at == noon + 2 * REFUSED_INTERVAL
+    (action,) = decide(build_run(status=again.status), Observed({}), again.wake_at).actions
+    assert isinstance(action, StartAttempt)
+
+
+def test_decide_refused_run_that_pauses_is_left_alone(build_run: BuildRun, noon: datetime) -> None:
+    seen = Observed({}, refused=NO_PLACE, suspended=True)
+    assert decide(build_run(), seen, noon).wake_at is None
+
+
+def test_decide_refused_run_still_meets_an_earlier_deadline(tell: Tell) -> None:
+    story = tell("spec.runPolicy.activeDeadlineSeconds=90")
+    story.after(0)
+    story.ended(0)
+    began = story.now - timedelta(seconds=5)
+    seen = Observed({}, refused=NO_PLACE)
+    decision = decide(story.run, seen, story.now)
+    assert decision.wake_at == story.now + REFUSED_INTERVAL
+    story.run = story.run.model_copy(update={"status": decision.status})
+    decision = decide(story.run, seen, decision.wake_at)
+    assert decision.wake_at == began + timedelta(seconds=90)
 
 
 def test_decide_pool_that_vanished_gives_an_unstarted_attempt_up(
