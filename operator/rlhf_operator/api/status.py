@@ -190,6 +190,10 @@ class PhaseStatus(ApiModel):
     """Job of the newest attempt; `rlhf run` has none."""
     pod: str | None = Field(default=None, max_length=253)
     """Pod of the newest attempt that has ended, if it was left for its log."""
+    watch: WatchStatus | None = None
+    """The guard's state at the end of its last attempt that measured KL: the next one goes on from
+    it.
+    """
     avoid_node: str | None = Field(default=None, max_length=253)
     """Node where the last attempt failed: the next one is placed elsewhere if that is possible."""
     size: PhaseSize | None = None

@@ -12,7 +12,7 @@ from itertools import islice
 from rlhf_operator.api import LiveAttempt, PhaseStatus, RLHFRunSpec
 from rlhf_operator.api.status import MAXIMUM_METRICS
 from rlhf_operator.decide.observed import AttemptProgress, Observed, Running
-from rlhf_operator.decide.watch import is_watched, watched
+from rlhf_operator.decide.watch import watched
 
 INTERVAL = timedelta(seconds=30)
 
@@ -30,9 +30,7 @@ def recorded(
     A breach seen from outside does not wait for that.
     """
     phase, attempt, progress = live.phase, live.attempt, running.progress
-    watch = attempt.watch
-    if is_watched(phase.phase, spec) and progress.kl_nats:
-        watch = watched(watch, progress.kl_nats, spec, now)
+    watch = watched(phase, attempt.watch, progress.kl_nats, spec, now)
     urgent = watch is not None and watch.breach_time == now
     last = attempt.progress_time
     too_soon = last is not None and now < last + INTERVAL

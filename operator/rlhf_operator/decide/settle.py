@@ -18,7 +18,12 @@ from rlhf_operator.decide.observed import Ended
 from rlhf_operator.decide.outcome import PhaseComplete, RunEnds, TryAgain, describe, judge
 from rlhf_operator.decide.progress import storable, taken
 from rlhf_operator.decide.retry import exhausted, retried
-from rlhf_operator.decide.watch import certified_checkpoint, stopped_from_outside
+from rlhf_operator.decide.watch import (
+    broken,
+    certified_checkpoint,
+    stopped_from_outside,
+    watched,
+)
 from rlhf_trainer.contract import Outcome, Result
 
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
@@ -30,9 +35,12 @@ def settled(
 ) -> RunStatus:
     """Return the status once the live attempt has ended.
 
-    A stop that was recorded before stands, whatever the attempt has to say about it.
+    A stop that was recorded before stands, whatever the attempt has to say about it. A rule that
+    was broken ends the run unless the trainer has its own verdict: the attempt came to its end, or
+    was interrupted, before anybody could stop it.
     """
     attempt = live.attempt
+    watch = watched(live.phase, attempt.watch, ended.progress.kl_nats, spec, now)
     last = _with_result(taken(live.phase, ended.progress), ended.result).evolve(
         running=None,
         pod=ended.pod,
@@ -40,15 +48,15 @@ def settled(
     )
     stop = status.stop
     match judge(ended, attempt.stop):
-        case PhaseComplete() if stop is None and attempt.watch and attempt.watch.breach:
-            # It came to its end before anybody could stop it: the rule was broken all the same.
-            stop = stopped_from_outside(status, last, attempt.watch, spec, now)
+        case RunEnds(outcome=outcome):
+            stop = stop or _stop_by_trainer(last, ended, outcome, spec, now)
+        case _ if stop is None and (broke := broken(watch, live.phase, spec)):
+            stop = stopped_from_outside(status, last, broke, spec, now)
         case PhaseComplete():
             done = last.evolve(state=PhaseState.SUCCEEDED, finish_time=now, failures=0)
             return status.with_phase(done)
-        case RunEnds(outcome=outcome):
-            stop = stop or _stop_by_trainer(last, ended, outcome, spec, now)
         case TryAgain() as verdict:
+            last = last.evolve(watch=watch or last.watch)
             last = retried(last, attempt, verdict, now, node=ended.node)
             stop = stop or exhausted(last, spec.run_policy, now)
         case never:

@@ -1,10 +1,11 @@
 """The guard from outside: KL by step, as read from the attempt's metrics, against the run's rule.
 
 Steps are counted, not readings, and limits come from the spec, never from the pod. It covers a
-guard in the trainer that failed, so the trainer has the time of two readings to end by itself.
+guard in the trainer that failed, so the trainer has the time of two readings to end by itself. A
+streak goes on in the next attempt, in which steps that are taken again count once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,18 +34,28 @@ def is_watched(phase: Phase, spec: RLHFRunSpec) -> bool:
 
 
 def watched(
+    phase: PhaseStatus,
     watch: WatchStatus | None,
-    kl_nats: Iterable[tuple[int, float]],
+    kl_nats: Sequence[tuple[int, float]],
     spec: RLHFRunSpec,
     now: datetime,
-) -> WatchStatus:
-    """Return the guard's state after the steps that it has not judged yet."""
-    watch = watch or WatchStatus()
+) -> WatchStatus | None:
+    """Return the guard's state after the steps of an attempt that it has not judged yet."""
+    if not kl_nats or not is_watched(phase.phase, spec):
+        return watch
+    watch = watch or _carried(phase.watch, first=kl_nats[0][0])
     rules = GuardRules(kl=GuardRules.from_config(spec, Enforcer.OPERATOR).kl)
     for step, value in kl_nats:
         if watch.breach is not None:
             break
         watch = _judged(rules, watch, step, value, now)
+    return watch
+
+
+def broken(watch: WatchStatus | None, phase: PhaseStatus, spec: RLHFRunSpec) -> WatchStatus | None:
+    """Return the guard's state if it ends the run: a breach, while the rule is still ours."""
+    if watch is None or watch.breach is None or not is_watched(phase.phase, spec):
+        return None
     return watch
 
 
@@ -83,8 +94,8 @@ def stopped_from_outside(
 
 def patience_time(live: LiveAttempt, spec: RLHFRunSpec) -> datetime | None:
     """Return when a breach seen from outside ends the attempt, or None."""
-    watch = live.attempt.watch
-    if watch is None or watch.breach_time is None or not is_watched(live.key.phase, spec):
+    watch = broken(live.attempt.watch, live.phase, spec)
+    if watch is None or watch.breach_time is None:
         return None
     seconds = PATIENCE_READINGS * spec.monitoring.scrape_interval_seconds
     return watch.breach_time + timedelta(seconds=seconds)
@@ -103,6 +114,21 @@ def certified_checkpoint(status: RunStatus, phase: PhaseStatus) -> str | None:
 
 def _paths(phase: PhaseStatus) -> AttemptPaths:
     return Workspace(Path()).attempt(phase.iteration, phase.phase, max(phase.attempts, 1))
+
+
+def _carried(before: WatchStatus | None, first: int) -> WatchStatus:
+    """Return the state in which an attempt begins whose first step is `first`.
+
+    It may take steps again that the last one took after its checkpoint. The streak is what it was
+    before them: they are judged by what they measure now, and none is counted twice. `last_step` is
+    this attempt's own, or nobody would read those steps.
+    """
+    if before is None:
+        return WatchStatus()
+    again = 0 if before.last_step is None else max(before.last_step - first + 1, 0)
+    return WatchStatus(
+        kl_streak=max(before.kl_streak - again, 0), kl_over_ceiling=before.kl_over_ceiling
+    )
 
 
 def _judged(
