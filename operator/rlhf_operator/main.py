@@ -167,7 +167,8 @@ class Operator:
         return True
 
     def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
-        if not brought:
+        # Where there is no pod nobody was asked: the alert on this is for networks.
+        if not brought and target.address is not None:
             self.metrics.scrapes_failed.inc()
         self._queue.add(target.run)
 

@@ -1,4 +1,4 @@
-"""Which attempts can be read from outside: the live ones whose master answers."""
+"""Which attempts are to be read from outside: the live ones, and where their master answers."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ class Targets:
         self._known: dict[RunKey, tuple[Json, Live | None]] = {}
 
     def __call__(self, is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
-        """Yield every live attempt with an address whose turn it is."""
+        """Yield every live attempt whose turn it is; one whose pod does not run has no address."""
         before, self._known = self._known, {}
         for key, raw in self._cache.runs.unsettled():
             known = before.get(key)
@@ -43,20 +43,18 @@ class Targets:
                 known = raw, _live(raw)
             self._known[key] = known
             if (live := known[1]) is not None and is_due(key, live[0]):
-                yield from self._target(key, raw, live)
+                yield self._target(key, raw, live)
 
-    def _target(self, key: RunKey, raw: Json, live: Live) -> Iterator[Target]:
+    def _target(self, key: RunKey, raw: Json, live: Live) -> Target:
         attempt, running = live
-        address = _address(self._cache, key, attempt)
         monitoring = raw["spec"].get("monitoring") or {}
-        if address is not None:
-            yield Target(
-                run=key,
-                attempt=attempt,
-                address=address,
-                interval_seconds=monitoring.get("scrapeIntervalSeconds", _DEFAULT_INTERVAL),
-                known_step=(running.get("watch") or {}).get("lastStep"),
-            )
+        return Target(
+            run=key,
+            attempt=attempt,
+            address=_address(self._cache, key, attempt),
+            interval_seconds=monitoring.get("scrapeIntervalSeconds", _DEFAULT_INTERVAL),
+            known_step=(running.get("watch") or {}).get("lastStep"),
+        )
 
 
 def _live(raw: Json) -> Live | None:

@@ -47,6 +47,11 @@ class AttemptSight:
         return next((pod.trouble for pod in self.pods if pod.trouble), None)
 
     @property
+    def num_existing(self) -> int:
+        """How many pods there are, those on their way out included: each is in another's place."""
+        return sum(pod.exists or pod.lost_at is not None for pod in self.pods)
+
+    @property
     def lost_at(self) -> datetime | None:
         """When the next of its pods counts as lost."""
         return min((pod.lost_at for pod in self.pods if pod.lost_at), default=None)

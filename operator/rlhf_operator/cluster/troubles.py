@@ -76,7 +76,7 @@ class Troubles:
             return None, sight.lost_at
         if is_suspended(job):
             return _queued(job), sight.lost_at
-        if len(sight.pods) >= replicas(job):
+        if sight.num_existing >= replicas(job):
             return sight.trouble, sight.lost_at
         due = instant(job["metadata"]["creationTimestamp"]) + PATIENCE
         if now < due:

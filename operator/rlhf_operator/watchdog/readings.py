@@ -46,6 +46,11 @@ class Readings:
             known.kl_nats = [(step, value) for step, value in known.kl_nats if step > since]
         return replace(known.progress, kl_nats=tuple(known.kl_nats))
 
+    def knows(self, key: RunKey, attempt: AttemptKey) -> bool:
+        """Return whether anybody has tried to read an attempt."""
+        known = self._known.get(key)
+        return known is not None and known.attempt == attempt
+
     def since(self, key: RunKey, attempt: AttemptKey, known_step: int | None) -> int:
         """Return the step after which the next reading of an attempt begins; -1 for all."""
         known = self._known.get(key)

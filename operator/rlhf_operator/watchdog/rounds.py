@@ -1,4 +1,8 @@
-"""Rounds: every live attempt is read once per its interval, many at a time, none for long."""
+"""Rounds: every live attempt is read once per its interval, many at a time, none for long.
+
+One that was read before and has no pod to read any more is a reading that brought nothing: what it
+showed last must not stand for good. One that nobody could read yet is only waited for.
+"""
 
 import asyncio
 import zlib
@@ -6,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rlhf_operator.api import AttemptKey, RunKey
-from rlhf_operator.watchdog.reader import Reader
+from rlhf_operator.watchdog.reader import Reader, Reading
 from rlhf_operator.watchdog.readings import Readings
 
 TICK_SECONDS = 0.25
@@ -18,11 +22,12 @@ MAXIMUM_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Target:
-    """An attempt that can be read."""
+    """An attempt that is to be read."""
 
     run: RunKey
     attempt: AttemptKey
-    address: str
+    address: str | None
+    """Where it answers; None while no pod of it runs."""
     interval_seconds: float
     known_step: int | None
     """Newest step that the status knows."""
@@ -73,17 +78,19 @@ class Watchdog:
             live.add(place)
             return place not in self._busy and now >= self._due.get(place, now)
 
-        found = list(self._targets(is_due))
+        found = [target for target in self._targets(is_due) if self._is_to_be_read(target)]
         self._due = {place: due for place, due in self._due.items() if place in live}
         return found
+
+    def _is_to_be_read(self, target: Target) -> bool:
+        has_pod = target.address is not None
+        return has_pod or self._readings.knows(target.run, target.attempt)
 
     async def _look(self, target: Target) -> None:
         place = (target.run, target.attempt)
         began = asyncio.get_running_loop().time()
         try:
-            async with self._gate:
-                since = self._readings.since(target.run, target.attempt, target.known_step)
-                reading = await self._reader.read(target.address, since, target.labels)
+            reading = await self._read(target)
             now = asyncio.get_running_loop().time()
             self._readings.take(target.run, target.attempt, reading, now)
             self._on_reading(target, reading is not None)
@@ -91,6 +98,13 @@ class Watchdog:
             share = 1.0 if place in self._due else _share(target.run)
             self._due[place] = began + share * target.interval_seconds
             self._busy.discard(place)
+
+    async def _read(self, target: Target) -> Reading | None:
+        if target.address is None:
+            return None
+        async with self._gate:
+            since = self._readings.since(target.run, target.attempt, target.known_step)
+            return await self._reader.read(target.address, since, target.labels)
 
 
 def _share(run: RunKey) -> float:

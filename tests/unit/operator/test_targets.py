@@ -1,4 +1,4 @@
-"""Which attempts are read from outside: live ones with an address, when it is their turn."""
+"""Which attempts are read from outside, and where: live ones, when it is their turn."""
 
 from typing import Any
 
@@ -63,17 +63,23 @@ def test_whose_turn_it_is_not_is_asked_about_and_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "pods"),
-    [({}, []), ({}, [pod(1)]), ({}, [pod(2, "Pending")]), ({"outcome": "Stopped"}, [pod(2)])],
-    ids=["no-pod", "pod-of-an-earlier-attempt", "pod-not-running", "run-over"],
+    "pods",
+    [[], [pod(1)], [pod(2, "Pending")]],
+    ids=["no-pod", "pod-of-an-earlier-attempt", "pod-not-running"],
 )
-def test_nothing_to_read_where_nothing_answers(
-    status: dict[str, Any], pods: list[dict[str, Any]]
-) -> None:
+def test_live_attempt_of_which_nothing_answers_has_no_address(pods: list[dict[str, Any]]) -> None:
     cache = Cache()
-    cache.runs.put(run(**status))
+    cache.runs.put(run())
     for one in pods:
         cache.pods.put(one)
+    [target] = Targets(cache)(lambda *_: True)
+    assert (target.attempt, target.address) == (ATTEMPT, None)
+
+
+def test_run_that_is_over_is_not_read() -> None:
+    cache = Cache()
+    cache.runs.put(run(outcome="Stopped"))
+    cache.pods.put(pod(2))
     assert list(Targets(cache)(lambda *_: True)) == []
 
 

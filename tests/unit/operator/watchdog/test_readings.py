@@ -59,6 +59,14 @@ def test_progress_of_another_attempt_is_unknown() -> None:
     assert readings.since(KEY, ATTEMPT, None) == -1
 
 
+def test_knows_an_attempt_that_somebody_tried_to_read() -> None:
+    readings = Readings()
+    assert not readings.knows(KEY, ATTEMPT)
+    readings.take(KEY, ATTEMPT, None, 1.0)
+    assert readings.knows(KEY, ATTEMPT)
+    assert not readings.knows(KEY, ATTEMPT._replace(attempt=2))
+
+
 def test_checkpoint_that_was_read_stays_known() -> None:
     readings = Readings()
     readings.take(KEY, ATTEMPT, Reading(1, (), checkpoint_step=20), 1.0)

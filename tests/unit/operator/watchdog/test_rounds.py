@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.watchdog import Reader, Readings, Target, Watchdog, new_session, rounds
+from rlhf_operator.watchdog.reader import Reading
 from rlhf_trainer.contract import Phase
 
 Targets = Callable[[Callable[[RunKey, AttemptKey], bool]], Iterator[Target]]
@@ -20,10 +21,13 @@ NOBODY = 1
 
 
 @asynccontextmanager
-async def _reading(targets: Targets, on_reading: OnReading) -> AsyncIterator[None]:
+async def _reading(
+    targets: Targets, on_reading: OnReading, readings: Readings | None = None
+) -> AsyncIterator[None]:
     """Let a watchdog go its rounds."""
     async with new_session() as session:
-        watchdog = Watchdog(Reader(session, NOBODY), Readings(), targets, on_reading=on_reading)
+        reader, known = Reader(session, NOBODY), readings or Readings()
+        watchdog = Watchdog(reader, known, targets, on_reading=on_reading)
         task = asyncio.create_task(watchdog.run())
         try:
             yield
@@ -84,6 +88,37 @@ def test_second_readings_of_runs_that_began_together_are_spread_over_the_interva
 
     asyncio.run(read())
     assert sorted(seen) == sorted([soon, soon, late])
+
+
+async def _seen_without_a_pod(readings: Readings) -> list[AttemptKey]:
+    """Return which of two attempts without a pod bring a reading, within some ticks."""
+    seen: list[AttemptKey] = []
+
+    def targets(is_due: Callable[[RunKey, AttemptKey], bool]) -> Iterator[Target]:
+        for name, attempt in (("demo", FIRST), ("other", SECOND)):
+            if is_due(RunKey("a", name), attempt):
+                yield Target(RunKey("a", name), attempt, None, 3600.0, None)
+
+    def on_reading(target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
+        assert not brought
+        seen.append(target.attempt)
+
+    async with _reading(targets, on_reading, readings):
+        await asyncio.sleep(3 * rounds.TICK_SECONDS)
+    return seen
+
+
+def test_attempt_whose_pod_has_gone_shows_no_heartbeat_any_more() -> None:
+    readings = Readings()
+    readings.take(KEY, FIRST, Reading(7, ()), 1.0)
+    assert asyncio.run(_seen_without_a_pod(readings)) == [FIRST]
+    assert readings.progress(KEY, FIRST, None).heartbeat is None
+
+
+def test_attempt_that_has_no_pod_yet_is_waited_for() -> None:
+    readings = Readings()
+    assert asyncio.run(_seen_without_a_pod(readings)) == []
+    assert readings.progress(KEY, FIRST, None).metrics_available is None
 
 
 def test_shares_cover_the_interval() -> None:
