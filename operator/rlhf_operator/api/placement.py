@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rlhf_operator.api.handover import HandedOver
+from rlhf_operator.api.status import PhaseSize
 from rlhf_operator.api.text import DNSLabel, LabelValue, ObjectName, ShortText
 from rlhf_trainer.config.base import ConfigModel
 from rlhf_trainer.contract import Phase
@@ -253,8 +254,11 @@ class PlacedPhase:
         return self.nodes * self.processes
 
 
-def placed(placement: Placement, phase: Phase) -> PlacedPhase:
-    """Return the placement of one phase: its own fields, and for the others those for all."""
+def placed(placement: Placement, phase: Phase, size: PhaseSize | None = None) -> PlacedPhase:
+    """Return the placement of one phase: its own fields, and for the others those for all.
+
+    One that has begun keeps the size that it began with.
+    """
     own = _own(placement, phase) or PhasePlacement()
     if isinstance(own, PhasePlacement):
         nodes = own.nodes or placement.nodes
@@ -264,6 +268,8 @@ def placed(placement: Placement, phase: Phase) -> PlacedPhase:
         )
     if phase is Phase.PREPARATION or not isinstance(own, PhasePlacement):
         nodes, gpus, processes = PREPARATION_NODES, PREPARATION_GPUS, 1
+    if size is not None:
+        nodes, gpus, processes = size.nodes, size.gpus_per_node, size.processes_per_node
     selector = placement.node_selector if own.node_selector is None else own.node_selector
     tolerations = placement.tolerations if own.tolerations is None else own.tolerations
     return PlacedPhase(

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlhf_operator.api.placement import TRAINED_PHASES, NodeSelector, Tolerations, field_of, placed
 from rlhf_operator.api.spec import RLHFRunSpec
+from rlhf_operator.api.status import PhaseSize
 from rlhf_operator.api.text import DNSLabel, Quantity
 from rlhf_operator.errors import SpecError
 from rlhf_trainer.config.base import ConfigModel
@@ -55,10 +56,17 @@ class Pool(ConfigModel):
     """
 
 
-def placement_refusal(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> SpecError | None:
-    """Return what has to change before every phase can be placed, or None."""
-    for phase in Phase:
-        refused = _phase_refusal(spec, phase, pools)
+def placement_refusal(
+    spec: RLHFRunSpec,
+    pools: Mapping[str, Pool],
+    left: Mapping[Phase, PhaseSize | None] | None = None,
+) -> SpecError | None:
+    """Return what has to change before every phase can be placed, or None.
+
+    `left` names the phases that are not done yet, with the size of those that have begun.
+    """
+    for phase, size in (left if left is not None else dict.fromkeys(Phase)).items():
+        refused = _phase_refusal(spec, phase, size, pools)
         if refused is not None:
             return refused
     return None
@@ -76,30 +84,51 @@ def host_network_warning(spec: RLHFRunSpec, pools: Mapping[str, Pool]) -> str | 
     )
 
 
-def _phase_refusal(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -> SpecError | None:
-    place = placed(spec.placement, phase)
-    fields = {
-        name: f"spec.placement.{field_of(spec.placement, phase, name)}"
-        for name in ("pool", "nodes", "gpus_per_node")
-    }
-    pool = pools.get(place.pool)
+def _phase_refusal(
+    spec: RLHFRunSpec, phase: Phase, size: PhaseSize | None, pools: Mapping[str, Pool]
+) -> SpecError | None:
+    name = placed(spec.placement, phase).pool
+    pool = pools.get(name)
     if pool is None:
         return SpecError(
-            field=fields["pool"],
-            value=place.pool,
+            field=_field(spec, phase, "pool"),
+            value=name,
             problem="no such pool here",
             fix=f"use one of: {', '.join(sorted(pools)) or 'none'}",
         )
+    return _misfit(spec, phase, pool) if size is None else _outgrown(spec, phase, size, pool)
+
+
+def _outgrown(spec: RLHFRunSpec, phase: Phase, size: PhaseSize, pool: Pool) -> SpecError | None:
+    """Refuse a pool that cannot hold a phase as it began: its size does not change any more.
+
+    GPUs that it leaves idle are no reason: it can only go on without them.
+    """
+    if pool.maximum_nodes is not None and size.nodes > pool.maximum_nodes:
+        problem = f"has {pool.maximum_nodes} nodes, and {phase} began with {size.nodes}"
+    elif size.gpus_per_node > pool.gpus_per_node:
+        began = f"{phase} began with {size.gpus_per_node}"
+        problem = f"its nodes have {pool.gpus_per_node} GPUs, and {began}"
+    else:
+        return None
+    return SpecError(
+        field=_field(spec, phase, "pool"), value=pool.name, problem=problem, fix="use another pool"
+    )
+
+
+def _misfit(spec: RLHFRunSpec, phase: Phase, pool: Pool) -> SpecError | None:
+    """Refuse a phase that asks more of its pool than there is, or leaves its GPUs idle."""
+    place = placed(spec.placement, phase)
     if pool.maximum_nodes is not None and place.nodes > pool.maximum_nodes:
         return SpecError(
-            field=fields["nodes"],
+            field=_field(spec, phase, "nodes"),
             value=place.nodes,
             problem=f"pool {pool.name} has {pool.maximum_nodes}",
             fix=f"use at most {pool.maximum_nodes}, or another pool",
         )
     if place.gpus_per_node > pool.gpus_per_node:
         return SpecError(
-            field=fields["gpus_per_node"],
+            field=_field(spec, phase, "gpus_per_node"),
             value=place.gpus_per_node,
             problem=f"nodes of pool {pool.name} have {pool.gpus_per_node}",
             fix=f"use at most {pool.gpus_per_node}, or another pool",
@@ -107,9 +136,13 @@ def _phase_refusal(spec: RLHFRunSpec, phase: Phase, pools: Mapping[str, Pool]) -
     idle = phase in TRAINED_PHASES and pool.gpus_per_node and not place.gpus_per_node
     if idle and spec.model.device is not Device.CPU:
         return SpecError(
-            field=fields["gpus_per_node"],
+            field=_field(spec, phase, "gpus_per_node"),
             value=0,
             problem=f"{phase} would train on the CPUs of pool {pool.name}, which has GPUs",
             fix=f"use up to {pool.gpus_per_node}, another pool, or model.device: CPU",
         )
     return None
+
+
+def _field(spec: RLHFRunSpec, phase: Phase, name: str) -> str:
+    return f"spec.placement.{field_of(spec.placement, phase, name)}"

@@ -73,8 +73,13 @@ def settled(
 
 
 def abandoned(status: RunStatus, live: LiveAttempt) -> RunStatus:
-    """Return the status without an attempt that was decided on and must not start any more."""
-    return status.with_phase(live.phase.evolve(state=PhaseState.PENDING, running=None))
+    """Return the status without an attempt that was decided on and must not start any more.
+
+    A phase of which nothing has ever run is bound to no size: it has no checkpoints.
+    """
+    phase = live.phase
+    size = phase.size if phase.last_failure else None
+    return status.with_phase(phase.evolve(state=PhaseState.PENDING, running=None, size=size))
 
 
 def _gpu_seconds(live: LiveAttempt, now: datetime) -> int:

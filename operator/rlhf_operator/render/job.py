@@ -4,7 +4,6 @@ Its pods meet Pod Security `restricted`, unless the pool asks for the node's net
 the operator's: pods never restart, and a job that failed stays failed.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from rlhf_operator.api import AttemptKey, PlacedPhase, Pool, RLHFRun, placed
@@ -83,17 +82,8 @@ def _scheduling(place: PlacedPhase, group: PodGroup) -> Json:
 
 def _placed(run: RLHFRun, key: AttemptKey) -> PlacedPhase:
     """Return where an attempt runs, with the size that its phase began with."""
-    place = placed(run.spec.placement, key.phase)
     sizes = (phase.size for phase in run.status.phases if phase.key == key[:2])
-    size = next(sizes, None)
-    if size is None:
-        return place
-    return replace(
-        place,
-        nodes=size.nodes,
-        gpus_per_node=size.gpus_per_node,
-        processes=size.processes_per_node,
-    )
+    return placed(run.spec.placement, key.phase, next(sizes, None))
 
 
 def _replica(

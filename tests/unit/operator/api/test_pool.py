@@ -2,7 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_operator.api import Pool, RLHFRun, host_network_warning, placement_refusal
+from rlhf_operator.api import PhaseSize, Pool, RLHFRun, host_network_warning, placement_refusal
+from rlhf_trainer.contract import Phase
 
 POOLS = {
     pool.name: pool
@@ -56,6 +57,43 @@ def test_refusal_names_field_value_and_fix(
     build_run: Callable[..., RLHFRun], overrides: tuple[str, ...], message: str | None
 ) -> None:
     refused = placement_refusal(build_run(*overrides).spec, POOLS)
+    assert (str(refused) if refused else None) == message
+
+
+SIZE = PhaseSize(nodes=2, gpus_per_node=4, processes_per_node=4)
+
+BEGUN = {
+    "grown since": (("spec.placement={pool: small, nodes: 4, gpusPerNode: 8}", SHARED), SIZE, None),
+    "fewer nodes since": (
+        ("spec.placement={pool: small}",),
+        SIZE.evolve(nodes=3),
+        "spec.placement.pool=small: has 2 nodes, and SFT began with 3; use another pool",
+    ),
+    "fewer gpus since": (
+        ("spec.placement={pool: a100, gpusPerNode: 8, phases: {sft: {pool: small}}}",),
+        SIZE.evolve(gpus_per_node=8),
+        (
+            "spec.placement.phases.sft.pool=small: its nodes have 4 GPUs, and SFT began with 8; "
+            "use another pool"
+        ),
+    ),
+    "idle gpus": (("spec.placement={pool: a100}",), SIZE.evolve(gpus_per_node=0), None),
+    "unknown": (
+        ("spec.placement={pool: a10}",),
+        SIZE,
+        "spec.placement.pool=a10: no such pool here; use one of: a100, cpu, small",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "size", "message"), BEGUN.values(), ids=BEGUN)
+def test_phase_that_has_begun_is_held_against_the_size_it_has(
+    build_run: Callable[..., RLHFRun],
+    overrides: tuple[str, ...],
+    size: PhaseSize,
+    message: str | None,
+) -> None:
+    refused = placement_refusal(build_run(*overrides).spec, POOLS, {Phase.SFT: size})
     assert (str(refused) if refused else None) == message
 
 

@@ -4,9 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_operator.api import Pool, RLHFRun, RunOutcome, RunStatus
+from rlhf_operator.api import (
+    PhaseSize,
+    PhaseState,
+    Pool,
+    RLHFRun,
+    RunOutcome,
+    RunStatus,
+)
 from rlhf_operator.cluster import placing
 from rlhf_operator.cluster.placing import Judge
+from rlhf_operator.decide.sequence import visited
+from rlhf_trainer.contract import Phase
 
 POOLS = {"local": Pool(name="local")}
 
@@ -17,9 +26,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[RLHFRun]:
     seen: list[RLHFRun] = []
     real = placing.placement_refusal
 
-    def refusal(spec: object, pools: object) -> object:
+    def refusal(spec: object, pools: object, left: object) -> object:
         seen.append(spec)
-        return real(spec, pools)
+        return real(spec, pools, left)
 
     monkeypatch.setattr(placing, "placement_refusal", refusal)
     return seen
@@ -44,6 +53,41 @@ def test_other_pools_or_another_spec_are_judged_anew(build_run: Callable[..., RL
     pools[0] = {"a100": Pool(name="a100")}
     assert judge.judge(run).refused is not None
     assert judge.judge(build_run("spec.placement.pool=a100")).refused is None
+
+
+def come(run: RLHFRun, states: dict[Phase, PhaseState], **sizes: PhaseSize) -> RLHFRun:
+    """Return a run whose phases have come so far."""
+    phases = tuple(
+        phase.evolve(state=states.get(phase.phase, phase.state), size=sizes.get(phase.phase.slug))
+        for phase in visited(run).phases
+    )
+    return run.model_copy(update={"status": RunStatus(phases=phases)})
+
+
+def test_a_phase_that_is_done_needs_no_pool_any_more(build_run: Callable[..., RLHFRun]) -> None:
+    judge = Judge(lambda: POOLS)
+    run = build_run("spec.placement.phases={sft: {pool: gone}}")
+    assert judge.judge(run).refused is not None
+    done = {Phase.PREPARATION: PhaseState.SUCCEEDED, Phase.SFT: PhaseState.SUCCEEDED}
+    assert judge.judge(come(run, done)).refused is None
+
+
+def test_a_phase_that_an_existing_model_replaces_needs_no_pool(
+    build_run: Callable[..., RLHFRun],
+) -> None:
+    run = build_run("spec.placement.phases={sft: {pool: gone}}", "spec.sft.from.path=model")
+    assert Judge(lambda: POOLS).judge(run).refused is None
+
+
+def test_a_phase_that_has_begun_is_judged_by_its_size(build_run: Callable[..., RLHFRun]) -> None:
+    pools = {"local": Pool(name="local", maximum_nodes=2)}
+    judge, run = Judge(lambda: pools), build_run()
+    large = PhaseSize(nodes=4, gpus_per_node=0, processes_per_node=1)
+    refused = judge.judge(come(run, {Phase.SFT: PhaseState.BACKING_OFF}, sft=large)).refused
+    expected = "spec.placement.pool=local: has 2 nodes, and SFT began with 4; use another pool"
+    assert str(refused) == expected
+    # Once it is done, only what follows has to fit.
+    assert judge.judge(come(run, {Phase.SFT: PhaseState.SUCCEEDED}, sft=large)).refused is None
 
 
 def test_a_run_that_is_over_is_not_judged(
