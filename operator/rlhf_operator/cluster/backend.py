@@ -126,7 +126,7 @@ class ClusterBackend:
     async def _observed(self, run: RLHFRun, raw: Json) -> Observed:
         key, now = run.key, self._clock()
         executions: dict[AttemptKey, Execution] = {}
-        trouble, recheck_at, edited = self._troubles.noted(key), None, None
+        trouble, recheck_at, edited = None, None, None
         if run.status.live is not None:
             live = run.status.live
             sight = self._sight(run, raw, live.key, now)
@@ -136,8 +136,8 @@ class ClusterBackend:
                 sight = self._sight(run, raw, live.key, now)
                 seen = execution(sight, live.attempt)
             executions[live.key] = seen
-            found, recheck_at = await self._troubles.of(key, sight, now)
-            trouble, edited = found or trouble, edit(sight.job) if sight.job else None
+            trouble, recheck_at = await self._troubles.of(key, sight, now)
+            edited = edit(sight.job) if sight.job else None
         jobs = self._jobs(raw)
         refused, warning = self._judge.judge(run)
         return Observed(
@@ -151,6 +151,7 @@ class ClusterBackend:
             unfinished=frozenset(attempt for attempt, job in jobs.items() if not job_ended(job)),
             alive=frozenset(self._alive(key, jobs, now)),
             trouble=trouble,
+            denied=self._troubles.noted(key),
             edited=edited,
             recheck_at=recheck_at,
             busy=self._pace.is_busy(),

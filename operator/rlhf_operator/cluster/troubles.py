@@ -30,6 +30,9 @@ INTERVAL = timedelta(seconds=60)
 _SERVER_FAILED = 500
 """Statuses from here on: an admission webhook that does not answer is one of them."""
 
+_NO_ANSWER = 0
+"""Status of a request that timed out, or found nobody: it may be a webhook that takes too long."""
+
 _POD_SECURITY = "violates PodSecurity"
 
 _INIT_CONTAINER = '"init-pytorch"'
@@ -47,7 +50,7 @@ class Troubles:
 
     def note(self, key: RunKey, error: ClusterError, now: datetime) -> None:
         """Remember a request that was refused for good, or that has been failing for a while."""
-        failed = error.status >= _SERVER_FAILED
+        failed = error.status >= _SERVER_FAILED or error.status == _NO_ANSWER
         since = self._failing_since.setdefault(key, now)
         if error.is_refusal or (failed and now >= since + PATIENCE):
             reason = error.reason or ("ServerFailed" if failed else "Refused")

@@ -90,12 +90,13 @@ def _progressing(status: RunStatus, observed: Observed) -> _Finding:
 
 def _running(due: PhaseStatus, attempt: AttemptStatus, observed: Observed) -> _Finding:
     type_, name = ConditionType.PROGRESSING, f"{due.phase}, attempt {due.attempts}"
-    if attempt.stop is not None:
+    if attempt.stop is not None and observed.denied is None:
         return _Finding(type_, TRUE, "Stopping", f"{name}, is asked to end")
-    if observed.trouble is not None:
-        parts = (observed.trouble.message, observed.edited)
-        message = "; ".join(part for part in parts if part)
-        return _Finding(type_, FALSE, observed.trouble.reason, message)
+    # What keeps the pods of an attempt that is to end does not matter any more.
+    trouble = observed.denied if attempt.stop else observed.trouble or observed.denied
+    if trouble is not None:
+        message = "; ".join(part for part in (trouble.message, observed.edited) if part)
+        return _Finding(type_, FALSE, trouble.reason, message)
     if observed.edited is not None:
         return _Finding(type_, TRUE, JOB_EDITED, f"{name}; {observed.edited}")
     return _Finding(type_, TRUE, "AttemptRunning", name)

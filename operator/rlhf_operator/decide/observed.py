@@ -107,6 +107,8 @@ class Observed:
     """Those of them that are alive or are about to be, the live attempt's included."""
     trouble: Trouble | None = None
     """What keeps the live attempt from moving."""
+    denied: Trouble | None = None
+    """A request for the run that is refused, or that has been failing for a while."""
     edited: str | None = None
     """Who else has changed what the live attempt's job asks for, and what to do about it."""
     recheck_at: datetime | None = None

@@ -33,12 +33,17 @@ def test_note_refusal_is_told_at_once(troubles: Troubles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"), [("InternalError", "InternalError"), ("", "ServerFailed")]
+    ("status", "reason", "told"),
+    [
+        pytest.param(500, "InternalError", "InternalError", id="webhook"),
+        pytest.param(500, "", "ServerFailed", id="no-reason"),
+        pytest.param(0, "", "ServerFailed", id="no-answer"),
+    ],
 )
 def test_note_failing_server_is_told_after_a_while(
-    troubles: Troubles, reason: str, told: str
+    troubles: Troubles, status: int, reason: str, told: str
 ) -> None:
-    error = ClusterError("failed calling webhook", status=500, reason=reason)
+    error = ClusterError("failed calling webhook", status=status, reason=reason)
     troubles.note(KEY, error, NOON)
     troubles.note(KEY, error, NOON + PATIENCE - timedelta(seconds=1))
     assert troubles.noted(KEY) is None
