@@ -82,6 +82,16 @@ def abandoned(status: RunStatus, live: LiveAttempt) -> RunStatus:
     return status.with_phase(phase.evolve(state=PhaseState.PENDING, running=None, size=size))
 
 
+def let_go(status: RunStatus, live: LiveAttempt, now: datetime) -> RunStatus:
+    """Return the status of a run that vanishes with its attempt, of which only the cost counts."""
+    spent = live.phase.gpu_seconds + _gpu_seconds(live, now)
+    return status.with_phase(
+        live.phase.evolve(
+            state=PhaseState.STOPPED, running=None, finish_time=now, gpu_seconds=spent
+        )
+    )
+
+
 def _gpu_seconds(live: LiveAttempt, now: datetime) -> int:
     gpus = live.phase.size.gpus if live.phase.size else 0
     return gpus * max(0, int((now - live.attempt.start_time).total_seconds()))

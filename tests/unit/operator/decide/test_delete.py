@@ -21,6 +21,7 @@ from rlhf_operator.decide import (
     StopAttempt,
     decide,
 )
+from rlhf_operator.metrics import OperatorMetrics
 from rlhf_trainer.contract import Phase
 
 Tell = Callable[..., object]
@@ -74,6 +75,56 @@ def test_deleted_run_is_let_go_at_last_even_if_something_seems_alive(
     assert first.wake_at is not None
     run = stored(started, first)
     assert LetGo() in decide(run, seen(Running(), deleting=True), first.wake_at).actions
+
+
+@pytest.fixture
+def on_gpus(build_run: BuildRun, noon: datetime) -> RLHFRun:
+    """A run in its SFT, on 8 GPUs."""
+    run = build_run("spec.placement.gpusPerNode=8")
+    run = stored(run, decide(run, seen(), noon))
+    return stored(run, decide(run, seen(Ended(0)), noon))
+
+
+SFT = AttemptKey(1, Phase.SFT, 1)
+
+
+def test_deleted_run_counts_what_its_attempt_has_cost_once(
+    on_gpus: RLHFRun, noon: datetime
+) -> None:
+    going = Observed({SFT: Running()}, deleting=True)
+    run = stored(on_gpus, decide(on_gpus, going, noon + timedelta(seconds=90)))
+    assert run.status.phases[1].gpu_seconds == 0
+    gone = Observed({SFT: Ended(143)}, deleting=True)
+    later = noon + timedelta(seconds=100)
+    decision = decide(run, gone, later)
+    assert decision.actions == (LetGo(),)
+    assert decision.status.phases[1].gpu_seconds == 8 * 100
+    # The write may be the last thing that succeeds in a pass.
+    again = decide(stored(run, decision), gone, later + timedelta(seconds=50))
+    assert again.actions == (LetGo(),)
+    assert again.status == decision.status
+    metrics = OperatorMetrics(tuple, lambda: 0, lambda: True)
+    metrics.count(run.status, decision.status)
+    assert b'rlhf_operator_gpu_seconds_total{phase_name="SFT"} 800.0' in metrics.page()
+
+
+def test_deleted_run_counts_the_cost_of_what_seems_alive_as_it_is_let_go(
+    on_gpus: RLHFRun, noon: datetime
+) -> None:
+    going = Observed({SFT: Running()}, deleting=True)
+    first = decide(on_gpus, going, noon)
+    assert first.wake_at is not None
+    decision = decide(stored(on_gpus, first), going, first.wake_at)
+    assert [type(action) for action in decision.actions] == [StopAttempt, LetGo]
+    seconds = int((first.wake_at - noon).total_seconds())
+    assert decision.status.phases[1].gpu_seconds == 8 * seconds
+
+
+def test_deleted_run_whose_attempt_never_started_has_cost_nothing(
+    on_gpus: RLHFRun, noon: datetime
+) -> None:
+    decision = decide(on_gpus, Observed({}, deleting=True), noon + timedelta(seconds=90))
+    assert decision == Decision(on_gpus.status, (LetGo(),))
 
 
 def test_deleted_run_that_is_not_held_needs_nothing(started: RLHFRun, noon: datetime) -> None:
