@@ -247,7 +247,7 @@ def test_scores_are_normalised_without_what_training_held(
 ) -> None:
     """The exported model is loaded anew then: beside weights, gradients and moments it may not fit.
 
-    Measured are below 1 % of the weights; one name too many left 100 % and more.
+    What hooks or one name too many hold is as large as the weights, or several times that.
     """
     paths = workspaces(1, cell).attempt(1, Phase.REWARD_MODEL, 1)
     left = json.loads((paths.root / "bytes-after-training.json").read_text("utf-8"))

@@ -114,6 +114,13 @@ class TrainingEngine:
         """Switch dropout and the like on or off."""
         self._engine.train(mode)
 
+    def close(self) -> None:
+        """Let go of the module, gradients and moments: without it hooks hold them for good.
+
+        Under ZeRO 3 DeepSpeed 0.19.8 keeps this rank's shards all the same.
+        """
+        self._engine.destroy()
+
     def update(
         self,
         micro_batches: Sequence[M],

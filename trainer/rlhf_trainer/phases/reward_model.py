@@ -123,7 +123,10 @@ def _train(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> Rewar
     groups = [ParameterGroup(trained, settings.learning_rate)]
     engine = TrainingEngine(network, groups, settings, context.config.deepspeed, ranks)
     training = _Training(context, ranks, engine, network, packing=packing)
-    return training.run(prepared.pairs(), prepared.held_out_pairs())
+    try:
+        return training.run(prepared.pairs(), prepared.held_out_pairs())
+    finally:
+        engine.close()
 
 
 def _network(context: PhaseContext, ranks: Ranks) -> tuple[ScalarHead, bool]:
