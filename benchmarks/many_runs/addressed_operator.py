@@ -5,6 +5,7 @@ for every one of them. For the benchmark of scale alone: the product has no such
 """
 
 import sys
+from collections.abc import Mapping
 
 from typing_extensions import override
 
@@ -17,8 +18,8 @@ class LocalReader(Reader):
     """Reads each address at its counterpart on the loopback network."""
 
     @override
-    async def read(self, address: str, since: int) -> Reading | None:
-        return await super().read(f"127.{address.partition('.')[2]}", since)
+    async def read(self, address: str, since: int, labels: Mapping[str, str]) -> Reading | None:
+        return await super().read(f"127.{address.partition('.')[2]}", since, labels)
 
 
 if __name__ == "__main__":
