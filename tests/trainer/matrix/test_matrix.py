@@ -71,7 +71,19 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-STAGES = {f"zero-{stage}": {"deepspeed": {"zeroStage": stage}} for stage in (0, 2, 3)}
+AS_IF_LARGE: dict[str, Any] = {
+    "zero_optimization": {
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_live_parameters": 3000,
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 2000,
+        "reduce_bucket_size": 2000,
+    }
+}
+"""By DeepSpeed's defaults so small a model is never sharded, fetched ahead or freed."""
+
+STAGES: Cells = {f"zero-{stage}": {"deepspeed": {"zeroStage": stage}} for stage in (0, 2)}
+STAGES["zero-3"] = {"deepspeed": {"zeroStage": 3, "overrides": AS_IF_LARGE}}
 TUNINGS: Cells = {"full": {}, "lora": {"model": {"lora": {"rank": 4, "alpha": 8}}}}
 CRITICS: Cells = {name: {"ppo": {"critic": name}} for name in ("Separate", "SharedTrunk")}
 OFFLOAD = {"deepspeed": {"offloadOptimizer": True}}

@@ -180,6 +180,10 @@ class TrainingEngine:
     def gathered(self) -> Iterator[nn.Module]:
         """Lend the module with whole parameters, for reading; all ranks enter together."""
         parameters = list(self.module.parameters())
+        if self.is_sharded:
+            # What was fetched ahead, for a backward pass that a validation does not make, is still
+            # on its way: such parameters would be neither gathered nor let go.
+            self._engine.optimizer.empty_partition_cache()
         with deepspeed.zero.GatheredParameters(parameters, enabled=self.is_sharded):
             yield self.module
 
