@@ -43,7 +43,7 @@ class RunPolicy(ConfigModel):
 
     hang_timeout_seconds: int = Field(default=1800, ge=60, le=604_800)
     """Time without a sign of life after which an attempt is ended and counted as failed, in
-    seconds. Default: 1800, three times the usual timeout of a collective.
+    seconds. Default: 1800, longer than a micro-batch, loading a model or a judge should take.
     """
 
     ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=31_536_000)

@@ -4,6 +4,7 @@ import json
 import sys
 
 import torch
+from deepspeed.utils import groups
 from torch import nn
 
 from rlhf_trainer.config.base import OptimizerConfig
@@ -107,6 +108,16 @@ def said_on_failure(ranks: process_group.Ranks) -> list[str]:
     return []
 
 
+def patience_seconds() -> list[float]:
+    """Return how long ranks wait in the group that all are in, and in DeepSpeed's own."""
+    everybody = torch.distributed.group.WORLD
+    found = []
+    for group in (everybody, groups._get_data_parallel_group()):
+        backend = group._get_backend(torch.device("cpu"))
+        found.append(backend.options._timeout.total_seconds())
+    return found
+
+
 def main() -> None:
     ranks = process_group.start(Device.CPU)
     results = {stage: run_stage(stage, ranks) for stage in (0, 2, 3)}
@@ -115,6 +126,7 @@ def main() -> None:
         "any": [ranks.any(ranks.rank == 0), ranks.any(flag=False)],
         "from_main": ranks.gather(ranks.from_main(lambda: f"by rank {ranks.rank}")),
         "failure": said_on_failure(ranks),
+        "patience_seconds": patience_seconds(),
         "gathered": ranks.gather(f"rank {ranks.rank}"),
         "unused": run_half(ranks),
     }

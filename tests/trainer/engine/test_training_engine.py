@@ -82,6 +82,11 @@ def test_updates_equal_plain_torch_at_every_zero_stage(
         )
 
 
+def test_ranks_wait_for_each_other_in_every_group(world: tuple[int, dict[str, Any]]) -> None:
+    day = 24 * 3600.0
+    assert world[1]["shared"]["patience_seconds"] == [day, day]
+
+
 def test_ranks_share_sums_flags_and_objects(world: tuple[int, dict[str, Any]]) -> None:
     size, results = world
     assert results["shared"]["sums"] == [size, sum(range(size))]
@@ -96,6 +101,22 @@ def test_work_of_the_main_rank_is_done_once_and_its_failure_is_everybodys(
     assert results["shared"]["from_main"] == ["by rank 0"] * size
     others = ["PhaseError: the main rank failed: OSError('no room')"] * (size - 1)
     assert results["shared"]["failure"] == ["OSError: no room", *others]
+
+
+def test_rank_that_fails_in_an_update_says_so_and_ends_while_others_wait_for_it() -> None:
+    program = CASES.with_name("failing_update.py")
+    command = [*(sys.executable, "-m", "torch.distributed.run", "--standalone")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--nproc-per-node=2", str(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode != 0
+    assert "MemoryError: no memory left on rank 1" in done.stderr
 
 
 def test_overrides_of_zero_leave_the_stage_that_runs() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rlhf_trainer.contract import AttemptPaths
+from rlhf_trainer.engine.manifest import Beat
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import write_together
 from rlhf_trainer.files import remove_folder, write_text
@@ -33,9 +34,9 @@ class Checkpoints:
         """Newest complete checkpoint; 0 if there is none."""
         return self._steps[-1] if self._steps else 0
 
-    def write(self, step: int, write: Callable[[Path], object]) -> None:
+    def write(self, step: int, write: Callable[[Path], object], beat: Beat = lambda: None) -> None:
         """Let all ranks make the checkpoint of `step`; drop those that the rule does not keep."""
-        write_together(self._paths.checkpoint(step), self._ranks, write)
+        write_together(self._paths.checkpoint(step), self._ranks, write, beat)
         self._steps.append(step)
         self._prune()
 

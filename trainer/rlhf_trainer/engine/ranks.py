@@ -15,7 +15,7 @@ from rlhf_trainer.errors import InvalidError, PhaseError
 
 PATIENCE = timedelta(days=1)
 """How long ranks wait for each other. DeepSpeed's 10 minutes are less than the main rank may take
-to write a large model, while it tells that it lives; who does not is ended from outside."""
+to load or write a large model; a phase that gives no sign of life is ended from outside."""
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ def start(device: Device) -> Ranks:
     os.environ["DS_ACCELERATOR"] = "cuda" if use_cuda else "cpu"
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     import deepspeed  # noqa: PLC0415 - it picks its accelerator when it is imported
+    from deepspeed.utils import groups  # noqa: PLC0415 - as above
 
     if not use_cuda:
         # DeepSpeed would compile an all-reduce with g++ for a minute, and not start without one.
@@ -104,6 +105,8 @@ def start(device: Device) -> Ranks:
     deepspeed.init_distributed(
         dist_backend="nccl" if use_cuda else "gloo", timeout=PATIENCE, verbose=False
     )
+    # DeepSpeed would make this group itself, for gradients, with its default patience.
+    groups.__dict__["_WORLD_GROUP"] = torch.distributed.new_group(timeout=PATIENCE)
     return Ranks(
         torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.device(name)
     )

@@ -7,7 +7,15 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from rlhf_trainer.engine.manifest import MANIFEST, entries, files_of, flaw, write_manifest
+from rlhf_trainer.engine.growing import beating_while_growing
+from rlhf_trainer.engine.manifest import (
+    MANIFEST,
+    Beat,
+    entries,
+    files_of,
+    flaw,
+    write_manifest,
+)
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.files import put_in_place, sync, write_folder
 from rlhf_trainer.models.adapters import Role, save_adapter
@@ -57,27 +65,32 @@ def copy_model(source: Path, folder: Path, *, ignore: Sequence[str] = ()) -> Non
     save_folder(folder, add)
 
 
-def write_together(folder: Path, ranks: Ranks, write: Callable[[Path], object]) -> None:
+def write_together(
+    folder: Path, ranks: Ranks, write: Callable[[Path], object], beat: Beat = lambda: None
+) -> None:
     """Let every rank write its part of `folder`, which is there whole or not at all.
 
     `write` gets a folder that all ranks share. Each waits for the disk to have all files, since
-    only the node that wrote one can; checksums are shared out.
+    only the node that wrote one can; checksums are shared out. `beat` is called as it gets on: a
+    large model takes longer than a hang.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     if ranks.is_main:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     ranks.barrier()
-    write(temporary)
-    ranks.barrier()
+    with beating_while_growing(temporary, beat):
+        write(temporary)
+        ranks.barrier()
     files = files_of(temporary)
     for path in files:
         sync(path)
+        beat()
     # A node may not see yet what another one has just written, so the lists are put together.
     seen = ranks.gather([path.relative_to(temporary) for path in files])
     names = sorted({name for part in seen for name in part})
     mine = names[ranks.rank :: ranks.world_size]
-    share = entries(temporary, [temporary / name for name in mine])
+    share = entries(temporary, [temporary / name for name in mine], beat)
     listed = {name: entry for part in ranks.gather(share) for name, entry in part.items()}
     if ranks.is_main:
         write_manifest(temporary, listed)
@@ -85,9 +98,7 @@ def write_together(folder: Path, ranks: Ranks, write: Callable[[Path], object]) 
     ranks.barrier()
 
 
-def flaw_seen_together(
-    folder: Path, ranks: Ranks, beat: Callable[[], object] = lambda: None
-) -> str | None:
+def flaw_seen_together(folder: Path, ranks: Ranks, beat: Beat) -> str | None:
     """Say what is wrong with a folder, the same on all ranks, of which each reads a share."""
     found = ranks.gather(flaw(folder, slice(ranks.rank, None, ranks.world_size), beat))
     return next((problem for problem in found if problem is not None), None)

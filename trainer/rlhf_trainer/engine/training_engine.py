@@ -19,6 +19,9 @@ from rlhf_trainer.errors import PhaseError
 SHARDED_PARAMETERS = 3
 """ZeRO stage from which parameters are sharded too."""
 
+_REDUCTIONS = ("_flush_coalesced_reduction_zero12", "_flush_coalesced_reduction_zero3")
+"""DeepSpeed's methods for the one reduction of an update."""
+
 BF16_STAGE = 2
 """Lowest ZeRO stage whose optimiser keeps float32 copies of bfloat16 weights."""
 
@@ -163,12 +166,21 @@ class TrainingEngine:
             torch.nn.utils.clip_grads_with_norm_(trained, self._maximum_gradient_norm, norm)
         return float(norm)
 
-    def _one_reduction(self) -> AbstractContextManager[None]:
-        """Under ZeRO 2 and 3, reduce gradients once, when the block ends."""
-        coalesce: AbstractContextManager[None] = (
-            self._engine.coalesce_grad_reduction() if self._stage else nullcontext()
-        )
-        return coalesce
+    @contextmanager
+    def _one_reduction(self) -> Iterator[None]:
+        """Under ZeRO 2 and 3, reduce gradients once, when the block ends well."""
+        if not self._stage:
+            yield
+            return
+        with self._engine.coalesce_grad_reduction():
+            try:
+                yield
+            except BaseException:
+                # DeepSpeed reduces on the way out all the same, and would wait for ranks that are
+                # in the midst of something else: the error would never be told.
+                for name in _REDUCTIONS:
+                    setattr(self._engine, name, lambda _: None)
+                raise
 
     def _local_gradients(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Without ZeRO, leave the reduction to the last micro-batch, or out if nobody shares it."""

@@ -119,7 +119,7 @@ class Recovery:
             if self._ranks.is_main:
                 # A checkpoint vouches for the steps before it, so they go to the disk first.
                 sync(paths.history)
-            self.checkpoints.write(step, write)
+            self.checkpoints.write(step, write, self._context.telemetry.heartbeat)
             if self._ranks.is_main and not self._predecessors_are_gone:
                 lineage.remove_predecessors(self._attempt, self._context.attempt)
         except Exception as error:
