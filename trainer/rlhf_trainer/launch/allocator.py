@@ -1,8 +1,12 @@
-"""How ranks that compute on a CPU hold memory: what they have had stays with them.
+"""How ranks hold memory.
 
-glibc gives large blocks back to the system at once and takes fresh ones for the next tensors of the
+On a CPU what they have had stays with them: glibc gives large blocks back to the system at once and takes fresh ones for the next tensors of the
 same size, each of whose pages the system then clears: ten times what writing them costs. A rank
 computes in the same sizes at every step and ends with its phase.
+
+On a GPU the keys and values of a rollout grow by a token at a time, and torch's allocator would keep
+each size as a block of its own that the next one does not fit into. Segments that can be extended
+avoid that: https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-alloc-conf
 """
 
 from collections.abc import Mapping
@@ -15,6 +19,11 @@ KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2
 back. Other C libraries do not look at them."""
 
 
+EXTENDING = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+CUDA_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""The second is its older name."""
+
+
 def allocator_variables(
     environment: Mapping[str, str], device: Device, devices: Path = Path("/dev")
 ) -> dict[str, str]:
@@ -23,7 +32,7 @@ def allocator_variables(
     devices: where the system shows what there is.
     """
     if device is Device.CUDA or (device is Device.AUTO and any(devices.glob("nvidia[0-9]*"))):
-        return {}
+        return {} if any(name in environment for name in CUDA_SETTINGS) else dict(EXTENDING)
     if any(name.startswith("MALLOC_") for name in environment) or "LD_PRELOAD" in environment:
         return {}  # the user has chosen, or has another allocator
     return dict(KEEPING)
