@@ -1,12 +1,13 @@
 """How ranks hold memory.
 
-On a CPU what they have had stays with them: glibc gives large blocks back to the system at once and takes fresh ones for the next tensors of the
-same size, each of whose pages the system then clears: ten times what writing them costs. A rank
-computes in the same sizes at every step and ends with its phase.
+On a CPU what they have had stays with them: glibc gives large blocks back to the system at once and
+takes fresh ones for the next tensors of the same size, each of whose pages the system then clears:
+ten times what writing them costs. A rank computes in the same sizes at every step and ends with its
+phase.
 
-On a GPU the keys and values of a rollout grow by a token at a time, and torch's allocator would keep
-each size as a block of its own that the next one does not fit into. Segments that can be extended
-avoid that: https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-alloc-conf
+On a GPU the keys and values of a rollout grow by a token at a time, and torch would keep each size
+as a block of its own that the next one does not fit into. Segments that can be extended avoid that
+(PyTorch, "CUDA semantics", on memory management); it was not measured here.
 """
 
 from collections.abc import Mapping
