@@ -97,7 +97,9 @@ class OperatorMetrics:
             "runs_finished", "Runs that have ended, by how.", "outcome"
         )
         self.gpu_seconds = self._counter(
-            "gpu_seconds", "GPUs times seconds of the attempts that have ended.", "phase_name"
+            "gpu_seconds",
+            "GPUs asked for times seconds, of the attempts that have ended; waiting for them counts.",
+            "phase_name",
         )
         self._begin_at_zero()
 
