@@ -23,6 +23,12 @@ _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 _NICE_WHOLE = (1.0, 2.0, 5.0, 10.0)
 
+_ROUNDING = 1e-9
+"""A range that is smaller than this part of its values is rounding: they are drawn as one value."""
+
+_LARGEST, _SMALLEST = 1e300, 1e-300
+"""Sizes between which ranges, their parts and their ticks neither overflow nor lose digits."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -89,16 +95,30 @@ class Axis:
     ticks: tuple[float, ...]
 
 
+def bounded(value: float) -> float:
+    """Return the value, or what it is drawn as if it is too large to be calculated with."""
+    return min(max(value, -_LARGEST), _LARGEST)
+
+
 def axis(values: Sequence[float], count: int, *, include: Sequence[float] = ()) -> Axis:
-    """Return an axis that begins and ends at ticks and holds all finite values."""
-    finite = [value for value in (*values, *include) if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    if low == high:
-        low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
+    """Return an axis that begins and ends at ticks and holds all finite values, as `bounded`."""
+    finite = [bounded(value) for value in (*values, *include) if math.isfinite(value)]
+    low, high = _widened(min(finite, default=0.0), max(finite, default=1.0))
     step = _nice_step((high - low) / count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(index * step, 12) for index in range(first, last + 1))
+    # The step's own two digits: a fixed number of decimals would make small ticks coincide.
+    decimals = 1 - math.floor(math.log10(step) + 1e-9)
+    ticks = tuple(round(index * step, decimals) for index in range(first, last + 1))
     return Axis(ticks[0], ticks[-1], ticks)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Return the range, or one around it where it is too small for ticks that differ."""
+    size = max(abs(low), abs(high))
+    if high - low >= max(_ROUNDING * size, _SMALLEST):
+        return low, high
+    half = size / 2 if size > _SMALLEST else 0.5
+    return low - half, high + half
 
 
 def step_axis(steps: Sequence[float], count: int) -> Axis:
@@ -140,7 +160,7 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
     """Return the mean over the neighbours of every finite point; the first has none."""
     finite = [point for point in points if math.isfinite(point[1])]
     half = max(1, len(finite) // _MEAN_SHARE // 2)
-    sums = [0.0, *accumulate(value for _, value in finite)]
+    sums = [0.0, *accumulate(bounded(value) for _, value in finite)]
     means: list[Point] = []
     for index, (x, _) in enumerate(finite):
         # Early steps move fast: as far to the one side as to the other, or the mean would lag.

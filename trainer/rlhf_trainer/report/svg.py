@@ -18,6 +18,7 @@ from rlhf_trainer.report.chart import (
     Point,
     Rule,
     axis,
+    bounded,
     runs,
     smoothed,
     step_axis,
@@ -70,7 +71,7 @@ class _Frame:
         return self.left + share * (self.right - self.left)
 
     def at_y(self, value: float) -> float:
-        share = (value - self.y.low) / (self.y.high - self.y.low)
+        share = (bounded(value) - self.y.low) / (self.y.high - self.y.low)
         return self.bottom - share * (self.bottom - _TOP)
 
     def place(self, point: Point) -> str:
@@ -129,7 +130,7 @@ def draw_spark(points: Sequence[Point], width: float, height: float) -> str:
     kept = [point for point in thinned(shown) if math.isfinite(point[1])]
     if len(kept) <= 1:
         return ""
-    steps, values = [x for x, _ in kept], [y for _, y in kept]
+    steps, values = [x for x, _ in kept], [bounded(y) for _, y in kept]
     pad = 4.0
     wide, high = max(steps) - min(steps) or 1.0, max(values) - min(values) or 1.0
     placed = [
@@ -137,7 +138,7 @@ def draw_spark(points: Sequence[Point], width: float, height: float) -> str:
             pad + (width - 2 * pad) * (x - min(steps)) / wide,
             height - pad - (height - 2 * pad) * (y - min(values)) / high,
         )
-        for x, y in kept
+        for x, y in zip(steps, values, strict=True)
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     return (

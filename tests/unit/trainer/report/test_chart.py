@@ -1,8 +1,20 @@
 import math
+import re
 
 import pytest
 
-from rlhf_trainer.report.chart import Axis, axis, runs, smoothed, step_axis, thinned
+from rlhf_trainer.report.chart import (
+    Axis,
+    Chart,
+    Line,
+    axis,
+    bounded,
+    runs,
+    smoothed,
+    step_axis,
+    thinned,
+)
+from rlhf_trainer.report.svg import draw_lines, draw_spark
 
 
 @pytest.mark.parametrize(
@@ -17,14 +29,58 @@ from rlhf_trainer.report.chart import Axis, axis, runs, smoothed, step_axis, thi
         pytest.param([], 2, Axis(0, 1, (0, 0.5, 1)), id="none"),
         pytest.param([math.nan, math.inf, 1.0, 2.0], 2, Axis(1, 2, (1, 1.5, 2)), id="not finite"),
         pytest.param([1e-5, 9e-6], 2, Axis(9e-6, 1e-5, (9e-6, 9.5e-6, 1e-5)), id="small"),
+        pytest.param([3e-15], 2, Axis(0, 6e-15, (0, 2e-15, 4e-15, 6e-15)), id="rounding noise"),
     ],
 )
 def test_axis_holds_all_values_between_its_ticks(
     values: list[float], count: int, expected: Axis
 ) -> None:
     found = axis(values, count)
-    assert found.ticks == pytest.approx(expected.ticks)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.ticks == pytest.approx(expected.ticks, abs=0)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0)
+
+
+EXTREMES = [
+    pytest.param([3e-15], id="noise"),
+    pytest.param([1e-13, 4e-13], id="small"),
+    pytest.param([0.0, 1e-13], id="small from zero"),
+    pytest.param([0.1, math.nextafter(0.1, 1)], id="neighbours"),
+    pytest.param([0.1, 0.1 * (1 + 1e-8)], id="near"),
+    pytest.param([5e-324], id="subnormal"),
+    pytest.param([-5e-324, 0.0, 5e-324], id="subnormals"),
+    pytest.param([0.0, 3e-300], id="tiny"),
+    pytest.param([-1e308, 1e308], id="huge"),
+    pytest.param([1.7e308], id="largest"),
+]
+
+
+@pytest.mark.parametrize("values", EXTREMES)
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_axis_extreme_values_lie_between_ticks_that_differ(values: list[float], count: int) -> None:
+    found = axis(values, count)
+    spacing = found.ticks[1] - found.ticks[0]
+    assert 2 <= len(set(found.ticks)) == len(found.ticks) <= 2 * count + 2
+    assert list(found.ticks) == sorted(found.ticks)
+    assert math.isfinite(found.high - found.low)
+    # Too small to be seen: what a float can tell apart beside a value that is large for its range.
+    for value in map(bounded, values):
+        assert found.low - spacing / 1e6 <= value <= found.high + spacing / 1e6
+
+
+@pytest.mark.parametrize("values", EXTREMES)
+@pytest.mark.parametrize("from_zero", [True, False])
+@pytest.mark.parametrize("repeated", [1, 200])
+def test_draw_lines_extreme_values_are_drawn_inside(
+    values: list[float], repeated: int, *, from_zero: bool
+) -> None:
+    points = [(float(step), value) for step, value in enumerate(values * repeated)]
+    chart = Chart("KL", "nats", [Line("KL", points, points)], from_zero=from_zero)
+    drawing = draw_lines(chart, 370, 190) + draw_spark(points, 120, 44)
+    assert not re.search(r"\b(nan|inf)\b", drawing)
+    heights = re.findall(r' c?y[12]?="(\S+)"', drawing)
+    for placed in re.findall(r' points="([^"]*)"', drawing):
+        heights += [place.partition(",")[2] for place in placed.split()]
+    assert all(0 <= float(height) <= 190 for height in heights)
 
 
 def test_axis_includes_what_it_is_asked_to() -> None:
