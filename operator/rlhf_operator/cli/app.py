@@ -113,9 +113,14 @@ def init(
 @app.command()
 def report(
     workspace: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="Folder of a run.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it. Default: WORKSPACE/report.html."),
+    ] = None,
 ) -> None:
     """Write the HTML report of a run and print its path."""
-    raise typer.Exit(stream(REPORT, str(workspace)))
+    elsewhere = [] if output is None else [f"--output={output}"]
+    raise typer.Exit(stream(REPORT, str(workspace), *elsewhere))
 
 
 @app.command()

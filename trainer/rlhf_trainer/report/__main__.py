@@ -17,12 +17,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("workspace", type=Path, metavar="WORKSPACE", help="the run's root folder")
     parser.add_argument("--output", type=Path, help="default: report.html in the workspace")
     arguments = parser.parse_args(argv)
-    if not arguments.workspace.is_dir():
+    workspace: Path = arguments.workspace
+    try:
+        if not workspace.is_dir():
+            sys.stderr.write(f"workspace={workspace}: no such folder; name the folder of a run\n")
+            return Outcome.INVALID.exit_code
+        sys.stdout.write(f"{write_report(workspace, arguments.output)}\n")
+    except OSError as error:
+        place = error.filename or arguments.output or workspace
         sys.stderr.write(
-            f"workspace={arguments.workspace}: no such folder; name the folder of a run\n"
+            f"{place}: the report cannot be made ({error.strerror}); set the rights of the folder "
+            "or make room, or name another place with --output=FILE\n"
         )
         return Outcome.INVALID.exit_code
-    sys.stdout.write(f"{write_report(arguments.workspace, arguments.output)}\n")
     return 0
 
 

@@ -166,7 +166,7 @@ def _again(facts: RunFacts, setting: str, value: str) -> str:
 
 
 def _fresh(facts: RunFacts) -> Path:
-    return facts.workspace.with_name(f"{facts.workspace.name}-2")
+    return facts.workspace.parent / f"{facts.workspace.name}-2"
 
 
 def _run(workspace: Path) -> str:

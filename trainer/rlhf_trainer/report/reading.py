@@ -31,7 +31,11 @@ _JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 def read_run(root: Path) -> RunFacts:
-    """Read all that the workspace tells about the newest iteration of its run."""
+    """Read all that the workspace tells about the newest iteration of its run.
+
+    Its folder is named in full: what is advised holds wherever it is read, and `.` has no name.
+    """
+    root = root.resolve()
     workspace = Workspace(root)
     run = _read(workspace.run, RunFile) or RunFile()
     iteration = max(_numbers(root, "iteration"), default=1)
@@ -43,7 +47,7 @@ def read_run(root: Path) -> RunFacts:
     )
     newest = [paths for phase in reversed(Phase) for paths in reversed(attempts[phase])]
     facts = RunFacts(
-        name=run.metadata.name or root.absolute().name,
+        name=run.metadata.name or root.name,
         workspace=root,
         iteration=iteration,
         phases=phases,

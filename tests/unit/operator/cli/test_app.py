@@ -79,6 +79,18 @@ def test_command_of_the_trainer_is_run_with_its_exit_code(
     assert CliRunner().invoke(app, [command, "7"]).exit_code == 11
 
 
+def test_report_output_is_handed_to_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("rlhf_operator.cli.app.REPORT", "stand_in")
+    (tmp_path / "stand_in.py").write_text(
+        "import sys; sys.exit(sys.argv[1:] != ['runs/x', '--output=there.html'])"
+    )
+    done = CliRunner().invoke(app, ["report", "runs/x", "--output", "there.html"])
+    assert done.exit_code == 0
+
+
 def test_main_error_is_its_message_and_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from rlhf_trainer.contract import HistoryRecord, Outcome, Phase, Progress, Result
 from rlhf_trainer.report import write_report
+from rlhf_trainer.report.__main__ import main
 from rlhf_trainer.report.reading import read_run
 
 ADDRESS_ATTRIBUTES = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
@@ -278,6 +279,19 @@ def test_report_ended_run_is_to_begin_anew(made_up: Any, outcome: str, first: st
         assert f"--workspace {made_up.workspace.root}-2" in page.said("next")
 
 
+@pytest.mark.parametrize(
+    ("folder", "named"), [("", "."), ("iteration-1", ".."), ("", "../run/"), ("/", "run")]
+)
+def test_report_names_the_workspace_in_full(
+    made_up: Any, monkeypatch: pytest.MonkeyPatch, folder: str, named: str
+) -> None:
+    made_up.breach()
+    root = made_up.workspace.root
+    monkeypatch.chdir(root.parent if folder == "/" else root / folder)
+    page = Page(write_report(Path(named)).read_text(encoding="utf-8"))
+    assert f"--workspace {root}-2" in page.said("next")
+
+
 def test_report_joins_attempts_where_the_later_one_began(made_up: Any) -> None:
     for attempt, steps in ((1, range(8)), (2, range(5, 11))):
         paths = made_up.attempt(Phase.PPO, attempt)
@@ -338,6 +352,22 @@ def test_module_writes_the_report_and_says_where(made_up: Any, tmp_path: Path) -
     assert ended.stdout == f"{output}\n"
     assert "<h1>run</h1>" in output.read_text(encoding="utf-8")
     assert "| torch" not in ended.stderr
+
+
+def test_module_place_that_cannot_be_written_exits_20_with_one_line(
+    made_up: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = made_up.workspace.root
+    made_up.workspace.report.mkdir()
+    fix = "set the rights of the folder or make room, or name another place with --output=FILE\n"
+    assert main([str(root)]) == 20
+    assert capsys.readouterr().err == (
+        f"{root}/report.html: the report cannot be made (Is a directory); {fix}"
+    )
+    assert main([str(root), f"--output={tmp_path}/none/report.html"]) == 20
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/none/report.html: the report cannot be made (No such file or directory); {fix}"
+    )
 
 
 def test_module_missing_workspace_exits_20_with_one_line(tmp_path: Path) -> None:
