@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf_trainer.config import TrainingConfig
@@ -10,11 +10,15 @@ from rlhf_trainer.config.ppo import PPOConfig
 from rlhf_trainer.config.reward_model import RewardModelConfig
 from rlhf_trainer.config.sft import SFTConfig
 from rlhf_trainer.contract import Phase
+from rlhf_trainer.data.sources import DEFAULT_SPLIT
 from rlhf_trainer.report.facts import RunFacts
 from rlhf_trainer.report.story import Story
 
 _MANIFEST = "rlhfrun.yaml"
 """What `rlhf init` calls a manifest: the workspace does not know its name."""
+
+_SAME_OPTIONS = f"{_MANIFEST} stands for this run's manifest; repeat the --set options of this run."
+"""The workspace does not know them either: it keeps what came of both."""
 
 _KL_COEFFICIENT = 0.02
 """InstructGPT's; suggested where there was none."""
@@ -36,6 +40,13 @@ class Advice:
 
 def advise(facts: RunFacts, story: Story) -> Advice:
     """Return what to do next."""
+    advice = _advice(facts, story)
+    if _MANIFEST in advice.command:
+        return replace(advice, text=f"{advice.text} {_SAME_OPTIONS}")
+    return advice
+
+
+def _advice(facts: RunFacts, story: Story) -> Advice:
     phase = story.deciding.phase if story.deciding else Phase.PREPARATION
     advisers: dict[str, Callable[[RunFacts, Phase], Advice]] = {
         "Completed": _load,
@@ -72,14 +83,13 @@ def _after_a_stop(facts: RunFacts, phase: Phase) -> Advice:
     if facts.config is not None and facts.config.ppo.kl.coefficient == 0:
         setting = ("spec.ppo.kl.coefficient", f"{_KL_COEFFICIENT}")
         return Advice(f"{kept}Begin again with a KL penalty.", _again(facts, *setting))
-    setting = _smaller_steps(facts.config, phase)
-    return Advice(f"{kept}Begin again with smaller steps.", _again(facts, *setting))
+    return _smaller_steps(facts, phase, kept)
 
 
 def _after_a_gate(facts: RunFacts, phase: Phase) -> Advice:
     config = facts.config
     if phase is Phase.PREPARATION:
-        return Advice("See on which items the annotators differ.", _rlhf("agreement"))
+        return _measure_agreement(config)
     if phase is Phase.REWARD_MODEL:
         epochs = 2 * config.reward_model.epochs if config else 2
         text = "Add comparisons or train longer; below the gate, PPO would optimise noise."
@@ -88,6 +98,16 @@ def _after_a_gate(facts: RunFacts, phase: Phase) -> Advice:
         return Advice("Train longer.")
     episodes = str(2 * config.ppo.total_episodes)
     return Advice("Train longer.", _again(facts, "spec.ppo.totalEpisodes", episodes))
+
+
+def _measure_agreement(config: TrainingConfig | None) -> Advice:
+    text = "Have the comparisons annotated again with clearer instructions, or lower the gate."
+    source = config.data.comparisons if config else None
+    # Of a data set on the hub, or of a split that is not the usual one, the command knows nothing.
+    if source is None or source.path is None or source.split != DEFAULT_SPLIT:
+        return Advice(text)
+    text += " How far the annotators agree, by each measure; run it in the manifest's folder:"
+    return Advice(text, shlex.join(["rlhf", "agreement", source.path]))
 
 
 def _check(_facts: RunFacts, _phase: Phase) -> Advice:
@@ -105,8 +125,7 @@ def _use_less_memory(facts: RunFacts, phase: Phase) -> Advice:
 
 
 def _take_smaller_steps(facts: RunFacts, phase: Phase) -> Advice:
-    setting = _smaller_steps(facts.config, phase)
-    return Advice("Begin again with smaller steps.", _again(facts, *setting))
+    return _smaller_steps(facts, phase)
 
 
 def _read_the_log(facts: RunFacts, phase: Phase) -> Advice:
@@ -132,11 +151,13 @@ def _go_on(facts: RunFacts, _phase: Phase) -> Advice:
     return Advice(text, _resume(facts))
 
 
-def _smaller_steps(config: TrainingConfig | None, phase: Phase) -> tuple[str, str]:
-    if config is None:
-        return "spec.ppo.learningRate", "…"
-    name, settings = _settings(config, phase)
-    return f"spec.{name}.learningRate", f"{settings.learning_rate / 3:.1g}"
+def _smaller_steps(facts: RunFacts, phase: Phase, kept: str = "") -> Advice:
+    text = f"{kept}Begin again with smaller steps"
+    if facts.config is None:
+        return Advice(f"{text}: a third of the phase's learningRate.", _run(_fresh(facts)))
+    name, settings = _settings(facts.config, phase)
+    rate = f"{settings.learning_rate / 3:.1g}"
+    return Advice(f"{text}.", _again(facts, f"spec.{name}.learningRate", rate))
 
 
 def _settings(
