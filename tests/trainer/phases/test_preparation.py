@@ -55,6 +55,15 @@ def test_run_reports_counts_and_agreement(prepare: Prepare) -> None:
     )
 
 
+def test_run_reports_held_out_records_that_are_trained_on(prepare: Prepare) -> None:
+    context = prepare()
+    write(context.data_root / "h.jsonl", [{"text": "the movie was fine 3"}, {"text": "the movie"}])
+    held_out = {"demonstrations": {"path": "h.jsonl"}}
+    data = context.config.data.model_dump(by_alias=True) | {"heldOut": held_out}
+    report = preparation.run(prepare(data=data))
+    assert report.message.endswith("; held-out records that are trained on, too: 1")
+
+
 def test_run_pads_with_a_token_that_is_not_eos(prepare: Prepare) -> None:
     context = prepare()
     preparation.run(context)

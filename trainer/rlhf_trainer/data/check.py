@@ -14,7 +14,8 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Generic
 
@@ -29,7 +30,7 @@ from rlhf_trainer.data.formats import R
 from rlhf_trainer.data.holdout import held_out, holdout_key
 from rlhf_trainer.data.loading import COMPARISONS, DEMONSTRATIONS, PROMPTS, Kind, Loaded, load
 from rlhf_trainer.data.problems import Problem, shortened
-from rlhf_trainer.data.records import Comparison, Demonstration, Prompt
+from rlhf_trainer.data.records import Comparison, Demonstration, Prompt, Text, content
 from rlhf_trainer.errors import PhaseError
 
 
@@ -39,16 +40,29 @@ class Split(Generic[R]):
 
     train: list[R]
     held_out: list[R]
-    """Ordered by hash: its first records are a sample, however the file was sorted."""
+    """Ordered by hash: its first records are a sample, however the file was sorted.
+
+    Of prompts that are the same, one.
+    """
     problems: list[Problem]
     format: str
     ignored_fields: tuple[str, ...]
+    num_repeated: int = 0
+    """Held-out records that were left out, as they repeat others."""
+
+    @cached_property
+    def num_trained_on(self) -> int:
+        """Held-out records that are trained on, too: only a named held-out set can have any."""
+        trained = set(map(content, self.train))
+        return sum(content(record) in trained for record in self.held_out)
 
     def summary(self) -> dict[str, object]:
         """Return what people want to know of it."""
         return {
             "train": len(self.train),
             "heldOut": len(self.held_out),
+            "heldOutRepeated": self.num_repeated or None,
+            "heldOutTrainedOn": self.num_trained_on or None,
             "format": self.format,
             "ignoredFields": list(self.ignored_fields),
         }
@@ -108,7 +122,7 @@ def check_data(config: TrainingConfig, data_root: Path) -> CheckedData:
     """
     demonstrations = _load_split(DEMONSTRATIONS, config.data, data_root)
     comparisons = _load_split(COMPARISONS, config.data, data_root)
-    prompts = _load_split(PROMPTS, config.data, data_root)
+    prompts = _each_once(_load_split(PROMPTS, config.data, data_root))
     agreement = measure_agreement([*comparisons.train, *comparisons.held_out])
     gate = _gate(config.data.comparisons.minimum_agreement, agreement)
     problems = [
@@ -116,11 +130,14 @@ def check_data(config: TrainingConfig, data_root: Path) -> CheckedData:
         *demonstrations.problems,
         *comparisons.problems,
         *prompts.problems,
+        *_trained_on(DEMONSTRATIONS, config.data, demonstrations),
+        *_trained_on(COMPARISONS, config.data, comparisons),
+        *_trained_on(PROMPTS, config.data, prompts),
     ]
     if not comparisons.problems and gate is None:
         problems += _undefined_gate(config.data.comparisons.minimum_agreement, agreement)
     if not prompts.problems:
-        problems += _too_few_prompts(config, len(prompts.held_out))
+        problems += _too_few_prompts(config, prompts)
     return CheckedData(demonstrations, comparisons, prompts, agreement, gate, problems)
 
 
@@ -158,6 +175,28 @@ def _split_by_hash(kind: Kind[R], loaded: Loaded[R], fraction: float) -> Split[R
     return Split(train, kept, problems, loaded.format, loaded.ignored_fields)
 
 
+def _each_once(prompts: Split[Prompt]) -> Split[Prompt]:
+    """Leave out held-out prompts that repeat one: a win rate's interval takes each for another."""
+    different: dict[Text, Prompt] = {}
+    for record in prompts.held_out:
+        different.setdefault(record.prompt, record)
+    num_repeated = len(prompts.held_out) - len(different)
+    return replace(prompts, held_out=list(different.values()), num_repeated=num_repeated)
+
+
+def _trained_on(kind: Kind[R], data: DataConfig, split: Split[R]) -> Iterator[Problem]:
+    """Tell of a held-out set that is the training set, or a part of it: it would prove nothing."""
+    source: DatasetSource | None = getattr(data.held_out, kind.name)
+    if source is None or split.problems or split.num_trained_on < len(split.held_out):
+        return
+    yield Problem(
+        f"spec.data.heldOut.{kind.name}",
+        shortened(source.path or source.hub),
+        f"all {len(split.held_out)} {kind.name} are trained on, too",
+        f"name others, or none to hold out a part of spec.data.{kind.name}",
+    )
+
+
 def _gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Gate | None:
     if minimum is None:
         return None
@@ -175,13 +214,14 @@ def _undefined_gate(minimum: MinimumAgreement | None, agreement: Agreement) -> I
         )
 
 
-def _too_few_prompts(config: TrainingConfig, num_held_out: int) -> Iterator[Problem]:
-    wanted = config.evaluation.prompt_count
-    if num_held_out < wanted:
+def _too_few_prompts(config: TrainingConfig, prompts: Split[Prompt]) -> Iterator[Problem]:
+    wanted, found = config.evaluation.prompt_count, len(prompts.held_out)
+    if found < wanted:
+        repeated = f" ({prompts.num_repeated} more repeat them)" if prompts.num_repeated else ""
         yield Problem(
             "spec.evaluation.promptCount",
             str(wanted),
-            f"only {num_held_out} prompts are held out",
+            f"only {found} different prompts are held out{repeated}",
             "lower it, raise spec.data.heldOut.fraction, or name spec.data.heldOut.prompts",
         )
 

@@ -112,5 +112,8 @@ class PreparedData:
         return Prompts.read(self.folder(PreparedSet.PROMPTS))
 
     def held_out_prompts(self) -> Prompts:
-        """Return the prompts of Evaluation, which takes the first ones: their order is a hash's."""
+        """Return the prompts of Evaluation, which takes the first ones: their order is a hash's.
+
+        No two are the same.
+        """
         return Prompts.read(self.folder(PreparedSet.HELD_OUT_PROMPTS))

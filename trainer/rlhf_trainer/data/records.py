@@ -4,7 +4,7 @@ How they are spelled in files is not known here.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -76,6 +76,18 @@ class Prompt:
 
 
 Record = Demonstration | Comparison | Prompt
+
+
+def content(record: Record) -> Hashable:
+    """Return what makes two records the same, wherever they stand and whatever annotators say."""
+    match record:
+        case Demonstration():
+            return record.prompt, record.completion
+        case Comparison():
+            # The same two responses, whichever is preferred, are no test of what was trained.
+            return record.prompt, frozenset((record.chosen, record.rejected))
+        case Prompt():
+            return record.prompt
 
 
 def digest(parts: Sequence[Text]) -> int:

@@ -142,4 +142,7 @@ def _report(checked: CheckedData, sets: TokenisedSets) -> PhaseReport:
     message = f"{demonstrations} demonstrations, {comparisons} comparisons, {prompts} prompts"
     if checked.agreement.percent_agreement is not None:
         message += f"; annotators agree in {checked.agreement.percent_agreement:.1%} of pairs"
+    splits = (checked.demonstrations, checked.comparisons, checked.prompts)
+    if num_trained_on := sum(split.num_trained_on for split in splits):
+        message += f"; held-out records that are trained on, too: {num_trained_on}"
     return PhaseReport(message, {**counts, **measured})

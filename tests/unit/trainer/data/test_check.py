@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.data import check
-from rlhf_trainer.data.check import check_data, main
+from rlhf_trainer.data.check import CheckedData, check_data, main
 from rlhf_trainer.errors import PhaseError
 
 Jsonl = Callable[..., Path]
@@ -69,6 +69,8 @@ def test_sound_data_is_split_and_summarised(document: Document, tmp_path: Path) 
     assert summary["prompts"] == {
         "train": len(checked.prompts.train),
         "heldOut": len(checked.prompts.held_out),
+        "heldOutRepeated": None,
+        "heldOutTrainedOn": None,
         "format": "prompt, text",
         "ignoredFields": ["topic"],
     }
@@ -135,6 +137,75 @@ def test_too_few_evaluation_prompts_are_a_problem(document: Document, tmp_path: 
         " prompts are held out; lower it, raise spec.data.heldOut.fraction, "
         "or name spec.data.heldOut.prompts"
     )
+
+
+def test_evaluation_prompts_are_different_ones_in_the_order_they_had(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    config = TrainingConfig.model_validate(document)
+    alone = check_data(config, tmp_path).prompts
+    jsonl("p.jsonl", *[{"prompt": f"p {number}"} for number in range(40) for _ in range(8)])
+    split = check_data(config, tmp_path).prompts
+    assert [record.prompt for record in split.held_out] == [
+        record.prompt for record in alone.held_out
+    ]
+    assert len(split.train) == 8 * len(alone.train)
+    assert split.summary()["heldOutRepeated"] == 7 * len(alone.held_out)
+
+
+def test_repeated_prompts_do_not_make_enough_of_too_few(
+    document: Document, jsonl: Jsonl, tmp_path: Path
+) -> None:
+    jsonl("h.jsonl", *[{"prompt": f"other {number % 3}"} for number in range(24)])
+    document["data"]["heldOut"]["prompts"] = {"path": "h.jsonl"}
+    assert told(document, tmp_path) == [
+        (
+            "spec.evaluation.promptCount=4: only 3 different prompts are held out (21 more repeat "
+            "them); lower it, raise spec.data.heldOut.fraction, or name spec.data.heldOut.prompts"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("demonstrations", "d"), ("comparisons", "c"), ("prompts", "p")]
+)
+def test_training_set_named_as_held_out_is_a_problem(
+    document: Document, tmp_path: Path, kind: str, file: str
+) -> None:
+    document["data"]["heldOut"][kind] = {"path": f"{file}.jsonl"}
+    assert told(document, tmp_path) == [
+        (
+            f"spec.data.heldOut.{kind}='{file}.jsonl': all 40 {kind} are trained on, too; "
+            f"name others, or none to hold out a part of spec.data.{kind}"
+        )
+    ]
+
+
+HELD_OUT: dict[str, list[dict[str, Any]]] = {
+    "demonstrations": [{"text": "text 3"}, {"text": "another"}],
+    "comparisons": [
+        {"prompt": "p 3", "chosen": "bad", "rejected": "good"},
+        {"prompt": "p 3", "chosen": "good", "rejected": "best"},
+    ],
+    "prompts": [{"prompt": "p 3"}, *[{"prompt": f"other {number}"} for number in range(4)]],
+}
+
+
+@pytest.mark.parametrize("kind", HELD_OUT)
+def test_held_out_records_that_are_trained_on_are_counted(
+    document: Document, jsonl: Jsonl, tmp_path: Path, kind: str
+) -> None:
+    jsonl("h.jsonl", *HELD_OUT[kind])
+    document["data"]["heldOut"][kind] = {"path": "h.jsonl"}
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.problems == []
+    counts = {name: part["heldOutTrainedOn"] for name, part in splits(checked).items()}
+    assert counts == {**dict.fromkeys(HELD_OUT), kind: 1}
+
+
+def splits(checked: CheckedData) -> dict[str, Any]:
+    summary = checked.summary()
+    return {name: summary[name] for name in HELD_OUT}
 
 
 def test_comparisons_of_one_prompt_cannot_be_split(
