@@ -288,6 +288,16 @@ def placed(placement: Placement, phase: Phase, size: PhaseSize | None = None) ->
     )
 
 
+def processes_are_given(placement: Placement, phase: Phase) -> bool:
+    """Return whether a phase's processes are a number of their own, and not one for each GPU."""
+    own = _own(placement, phase)
+    if isinstance(own, PhasePlacement) and own.processes_per_node is not None:
+        return True
+    if isinstance(own, PhasePlacement) and own.gpus_per_node is not None:
+        return False
+    return placement.processes_per_node is not None
+
+
 def _own(placement: Placement, phase: Phase) -> PodPlacement | None:
     phases: PhasePlacements = placement.phases or PhasePlacements()
     own: PodPlacement | None = getattr(phases, PHASE_FIELDS[phase])

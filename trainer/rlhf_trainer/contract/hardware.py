@@ -27,6 +27,11 @@ class Place(BaseModel):
     nodes: int = Field(default=1, ge=1)
     processes: int = Field(default=1, ge=1)
     """Ranks on each node."""
+    nodes_field: str = "spec.placement.nodes"
+    processes_field: str = "spec.placement.gpusPerNode"
+    """Where the manifest sets them."""
+    several_nodes_edit: str | None = None
+    """What else the manifest must set for several nodes, as `--set` takes it."""
     is_gpu: bool = False
     memory_bytes: int | None = Field(default=None, ge=1)
     """Of each GPU, or of the machine for each rank; None where it is not known."""

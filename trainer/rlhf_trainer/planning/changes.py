@@ -207,32 +207,37 @@ def _deepspeed(edit: str, **update: object) -> Change:
 def _more_hardware(wanted: Wanted) -> list[Change]:
     """Return more GPUs of each node, then more nodes with all of theirs.
 
-    Not where phases have sizes of their own, over which one edit for all would say nothing.
+    Not where the sizes of phases differ, over which one number for all would say nothing.
     """
-    places = wanted.places.values()
+    places = list(wanted.places.values())
     sizes = {(place.nodes, place.processes) for place in places}
     if len(sizes) > 1 or not all(place.is_gpu for place in places):
         return []
     ((nodes, gpus),) = sizes
     most_gpus = min(place.maximum_processes or place.processes for place in places)
     most_nodes = min(place.maximum_nodes or MOST_NODES for place in places)
-    fuller = [_placed(processes=count) for count in (2, 4, 8, 16) if gpus < count <= most_gpus]
-    full = {"processes": most_gpus} if gpus < most_gpus else {}
     counts = [2**power for power in range(1, 7)]
-    return fuller + [_placed(**full, nodes=each) for each in counts if nodes < each <= most_nodes]
+    fuller = [{"processes": count} for count in (2, 4, 8, 16) if gpus < count <= most_gpus]
+    full = {"processes": most_gpus} if gpus < most_gpus else {}
+    wider = [{**full, "nodes": count} for count in counts if nodes < count <= most_nodes]
+    return [_placed(places, update) for update in (*fuller, *wider)]
 
 
-PLACED = {"processes": "gpusPerNode", "nodes": "nodes"}
-"""Fields of a place as the manifest's placement spells them."""
+def _placed(places: Sequence[Place], update: Mapping[str, int]) -> Change:
+    """Return the change of all places; a phase with fields of its own is changed by those."""
+    edits = [
+        f"{getattr(place, f'{name}_field')}={count}"
+        for name, count in update.items()
+        for place in places
+    ]
+    if "nodes" in update:
+        edits += [place.several_nodes_edit for place in places if place.several_nodes_edit]
 
-
-def _placed(**update: int) -> Change:
     def apply(wanted: Wanted) -> Wanted:
         places = {phase: place.model_copy(update=update) for phase, place in wanted.places.items()}
         return Wanted(wanted.config, places)
 
-    edits = (f"spec.placement.{PLACED[name]}={count}" for name, count in update.items())
-    return Change(tuple(edits), apply)
+    return Change(tuple(dict.fromkeys(edits)), apply)
 
 
 def _shared_trunk(wanted: Wanted) -> list[Change]:

@@ -60,13 +60,21 @@ def test_plan_leads_from_an_unknown_pool_to_the_option(build_run: Build) -> None
         places_of(build_run("spec.placement={pool: h100, gpusPerNode: 8}"))
 
 
-@pytest.mark.parametrize(("processes", "maximum"), [(4, 8), (2, None)])
+@pytest.mark.parametrize(
+    ("given", "maximum"),
+    [
+        ("", 8),
+        ("processesPerNode: 4", None),
+        ("processesPerNode: 2", None),
+        ("phases: {ppo: {processesPerNode: 4}}", None),
+        ("processesPerNode: 2, phases: {ppo: {gpusPerNode: 4}}", 8),
+        ("processesPerNode: 2, phases: {ppo: {pool: a100-40gb}}", None),
+    ],
+)
 def test_plan_asks_for_no_more_gpus_where_processes_are_given(
-    build_run: Build, processes: int, maximum: int | None
+    build_run: Build, given: str, maximum: int | None
 ) -> None:
-    run = build_run(
-        f"spec.placement={{pool: a100-80gb, gpusPerNode: 4, processesPerNode: {processes}}}"
-    )
+    run = build_run(f"spec.placement={{pool: a100-80gb, gpusPerNode: 4, {given}}}")
     assert places_of(run)[Phase.PPO].maximum_processes == maximum
 
 

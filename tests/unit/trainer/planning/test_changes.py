@@ -1,10 +1,11 @@
 """The smallest change that makes a run fit, and the order in which changes are tried."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from rlhf_operator.api import Pool
 from rlhf_operator.api.manifest import load_manifest
 from rlhf_operator.cli.plan import BUILT_IN_POOLS
 from rlhf_operator.render import hardware_of
@@ -122,12 +123,19 @@ def test_more_hardware_is_not_named_where_phases_have_sizes_of_their_own(
     ],
 )
 def test_edits_that_are_named_make_the_manifest_fit(llama: Sizes, asked: tuple[str, ...]) -> None:
+    assert edits_that_fit(llama, asked, BUILT_IN_POOLS)
+
+
+def edits_that_fit(
+    llama: Sizes, asked: Sequence[str], pools: Mapping[str, Pool]
+) -> tuple[str, ...]:
+    """Return what is suggested for a manifest, and check that it is accepted and enough."""
     architecture = llama("llama-2-7b")
     models = Models(architecture, architecture)
 
     def planned(*overrides: str) -> tuple[TrainingConfig, dict[Phase, Place]]:
         spec = load_manifest(PLANS / "7b.yaml", [*asked, *overrides]).spec
-        return spec.training(), hardware_of(spec, BUILT_IN_POOLS).places
+        return spec.training(), hardware_of(spec, pools).places
 
     config, places = planned()
     edits = smallest_change(config, models, places)
@@ -135,6 +143,76 @@ def test_edits_that_are_named_make_the_manifest_fit(llama: Sizes, asked: tuple[s
     assert make_plan(config, models, places).refused is not None
     config, places = planned(*edits)
     assert make_plan(config, models, places).refused is None
+    return edits
+
+
+MANY = "spec.workspace.accessMode=ReadWriteMany"
+PLACES = "spec.placement.phases="
+SPARING = (
+    *(f"spec.{name}.tokensPerMicroBatch=512" for name in SMALL),
+    "spec.deepspeed.offloadOptimizer=true",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(
+            (),
+            ("spec.placement.gpusPerNode=8", "spec.placement.nodes=8", MANY),
+            id="claim-that-one-node-can-mount",
+        ),
+        pytest.param(
+            ("spec.workspace.claimName=mine",),
+            ("spec.placement.gpusPerNode=8", "spec.placement.nodes=8"),
+            id="claim-that-exists",
+        ),
+        pytest.param(
+            (MANY,),
+            ("spec.placement.gpusPerNode=8", "spec.placement.nodes=8"),
+            id="claim-that-all-nodes-can-mount",
+        ),
+        pytest.param(
+            (PLACES + "{ppo: {gpusPerNode: 1}}",),
+            (
+                "spec.placement.gpusPerNode=8",
+                "spec.placement.phases.ppo.gpusPerNode=8",
+                "spec.placement.nodes=8",
+                MANY,
+            ),
+            id="own-gpus",
+        ),
+        pytest.param(
+            (PLACES + "{sft: {nodes: 1}}",),
+            (
+                "spec.placement.gpusPerNode=8",
+                "spec.placement.phases.sft.nodes=8",
+                "spec.placement.nodes=8",
+                MANY,
+            ),
+            id="own-nodes",
+        ),
+        pytest.param(
+            ("spec.placement.processesPerNode=1",),
+            ("spec.placement.nodes=64", MANY),
+            id="processes-given",
+        ),
+        pytest.param(
+            (PLACES + "{ppo: {processesPerNode: 1}}",),
+            ("spec.placement.nodes=64", MANY),
+            id="own-processes",
+        ),
+        pytest.param(
+            (PLACES + "{ppo: {gpusPerNode: 2}}",), ("spec.model.lora={}",), id="sizes-that-differ"
+        ),
+    ],
+)
+def test_hardware_is_asked_for_by_the_fields_that_hold_it(
+    llama: Sizes, asked: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    pools = {"a100": Pool(name="a100", gpus_per_node=8, gpu_memory_bytes=48 * 2**30)}
+    placed = ("spec.placement.pool=a100", "spec.placement.gpusPerNode=1")
+    assert edits_that_fit(llama, (*SPARING, *placed, *asked), pools) == expected
 
 
 def test_no_change_is_named_where_none_is_enough(
