@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -89,6 +91,20 @@ class Bench:
     def drive(self, *overrides: str, backend: LocalBackend | None = None) -> RunStatus:
         run = self.open(*overrides)
         return asyncio.run(drive(run, backend or self.backend(), self.listener, self.now))
+
+    def start(self, root: Path | None = None, **streams: Any) -> subprocess.Popen[str]:
+        """`rlhf run` as a process of its own; its workspace may be spelled as `root`."""
+        arguments = [HERE / "fake_rlhf.py", self.manifest, root or self.workspace.root]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+        return subprocess.Popen([sys.executable, *map(str, arguments)], text=True, **streams)
+
+    def wait_for(self, path: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
+        for _ in range(6000):
+            if path.exists():
+                return
+            meanwhile()
+            signal.sigtimedwait([], 0.01)
+        pytest.fail(f"{path} did not appear")
 
     def stored(self) -> RLHFRun:
         run = RunStore(self.workspace).load()

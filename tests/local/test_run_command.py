@@ -15,8 +15,7 @@ from rlhf_operator.cli.run import run_manifest
 from rlhf_operator.errors import SpecError
 from rlhf_trainer.contract import Phase, Workspace
 
-HERE = Path(__file__).parent
-FAKE_LAUNCHER = (sys.executable, str(HERE / "fake_launcher.py"))
+FAKE_LAUNCHER = (sys.executable, str(Path(__file__).with_name("fake_launcher.py")))
 
 Run = Callable[..., int]
 
@@ -157,29 +156,11 @@ def test_run_failed_report_is_said_and_changes_nothing(
 def command(bench: Any) -> Iterator[subprocess.Popen[str]]:
     """`rlhf run` as a process of its own, in the midst of its SFT phase."""
     bench.plan(sft=[{"wait": True}])
-    process = start(bench)
-    wait_for(bench.attempt(Phase.SFT).progress)
+    process = bench.start()
+    bench.wait_for(bench.attempt(Phase.SFT).progress)
     yield process
     process.kill()
     process.communicate()
-
-
-def start(bench: Any) -> subprocess.Popen[str]:
-    arguments = [HERE / "fake_rlhf.py", bench.manifest, bench.workspace.root]
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(path: Path) -> None:
-    for _ in range(6000):
-        if path.exists():
-            return
-        signal.sigtimedwait([], 0.01)
-    pytest.fail(f"{path} did not appear")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -196,8 +177,8 @@ def test_run_interrupted_says_how_to_go_on(
 
 def test_run_interrupted_twice_ends_at_once(bench: Any) -> None:
     bench.plan(sft=[{"wait": True, "deaf": True}])
-    process = start(bench)
-    wait_for(bench.attempt(Phase.SFT).progress)
+    process = bench.start()
+    bench.wait_for(bench.attempt(Phase.SFT).progress)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     for line in process.stdout:
@@ -214,7 +195,7 @@ def test_run_interrupted_twice_ends_at_once(bench: Any) -> None:
     "the second is refused with a sentence",
 )
 def test_run_workspace_in_use_is_refused(command: subprocess.Popen[str], bench: Any) -> None:
-    second = start(bench)
+    second = bench.start()
     _, error = second.communicate(timeout=60)
     assert second.returncode == 42
     assert error == (

@@ -1,7 +1,7 @@
 """Driving one run to its end on this machine: pass after pass, until it is over or interrupted.
 
-Ctrl-C (or SIGTERM, or a closed terminal) once lets the phase end at its next step; twice ends it at
-once. What to do in a pass is decided in `decide`.
+Ctrl-C (or SIGTERM, or a closed terminal) once lets the phase end at its next step; Ctrl-C (or
+SIGTERM) after that ends it at once. What to do in a pass is decided in `decide`.
 """
 
 import asyncio
@@ -59,20 +59,24 @@ def _interrupts(backend: LocalBackend, display: Display) -> Iterator[asyncio.Eve
     """Turn the first signal into a pause and every further one into a kill."""
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
 
-    def interrupt() -> None:
-        if backend.suspended:
-            display.tell(Event("Interrupted", "ending the phase at once", is_warning=True))
-            backend.kill()
-        else:
-            message = "ending the phase at its next step; interrupt again to end it at once"
-            display.tell(Event("Interrupted", message, is_warning=True))
+    def interrupt(number: signal.Signals) -> None:
+        if not backend.suspended:
             backend.suspended = True
+            message = "ending the phase at its next step; interrupt again to end it at once"
+        elif number is signal.SIGHUP:
+            # One closed terminal sends several: the kernel's, the shell's, the kernel's again.
+            return
+        else:
+            backend.kill()
+            message = "ending the phase at once"
         interrupted.set()
+        # Last: whatever keeps it from being said, it is done.
+        display.tell(Event("Interrupted", message, is_warning=True))
 
     # What the caller ignores (nohup, a shell's background) stays ignored.
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in heard:
-        loop.add_signal_handler(number, interrupt)
+        loop.add_signal_handler(number, interrupt, number)
     try:
         yield interrupted
     finally:

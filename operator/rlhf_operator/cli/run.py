@@ -1,7 +1,6 @@
 """`rlhf run`: one run in one workspace, from its manifest to its summary."""
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from rlhf_operator.api import PhaseState, RLHFRun
 from rlhf_operator.cli.display import Bar, Lines
 from rlhf_operator.cli.drive import drive
 from rlhf_operator.cli.exit_codes import INTERRUPTED
+from rlhf_operator.cli.output import lasting_console
 from rlhf_operator.cli.sight import Watcher
 from rlhf_operator.cli.summary import conclusion, summary_table
 from rlhf_operator.cli.trainer import REPORT, capture, failure
@@ -26,9 +26,6 @@ from rlhf_operator.local import (
 )
 from rlhf_operator.local.backend import LAUNCHER
 from rlhf_trainer.contract import Workspace
-
-PIPED_WIDTH = 160
-"""Width of the summary where there is no terminal to ask."""
 
 
 def run_manifest(
@@ -48,9 +45,7 @@ def run_manifest(
     refused = local_refusal(wanted.spec)
     if refused is not None:
         raise refused
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
+    console = lasting_console()
     workspace = Workspace(root)
     with locked(workspace):
         store = RunStore(workspace)
@@ -107,7 +102,6 @@ def _sum_up(run: RLHFRun, workspace: Workspace, console: Console) -> None:
 def _say(console: Console, line: str) -> None:
     """Print a line as it is: never wrapped, never read as markup."""
     console.print(line, markup=False, soft_wrap=True)
-    sys.stdout.flush()
 
 
 def _now() -> datetime:
