@@ -87,6 +87,7 @@ def _apply(tree: object, override: Override) -> None:
         if depth == len(override.location) - 1:
             node[step] = override.value
         else:
-            if node.get(step) is None:
-                node[step] = CommentedMap()
+            below = CommentedMap() if node.get(step) is None else node[step]
+            # Copied with its lines: an alias makes other fields of the manifest the same map.
+            node[step] = below.copy() if isinstance(below, dict) else below
             node = node[step]

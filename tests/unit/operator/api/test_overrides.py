@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from rlhf_operator.api import RLHFRun
+from rlhf_operator.api.manifest import parse_manifest
 from rlhf_operator.errors import InvalidManifestError
+from rlhf_trainer.config.sft import ModelFrom
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,57 @@ def test_overrides_reach_present_absent_and_null_places(
     )
     assert (run.spec.seed, run.spec.guard.kl.limit_nats) == (2, 9.0)
     assert (run.spec.model.source, run.metadata.name) == ("7", "x")
+
+
+HEAD = """\
+apiVersion: rlhf.dev/v1alpha1
+kind: RLHFRun
+metadata: {name: demo}
+spec:
+  model: {source: base}
+"""
+
+DATA = """\
+  data:
+    demonstrations: {path: d.jsonl}
+    comparisons: {path: c.jsonl}
+    prompts: {path: p.jsonl}
+"""
+
+
+def test_override_leaves_the_aliases_of_a_map_as_they_are() -> None:
+    text = HEAD + DATA + "  sft: &o {learningRate: 1e-5}\n  rewardModel: *o\n"
+    spec = parse_manifest(text, "r.yaml", ["spec.sft.learningRate=2e-5"]).spec
+    assert (spec.sft.learning_rate, spec.reward_model.learning_rate) == (2e-5, 1e-5)
+    spec = parse_manifest(text, "r.yaml", ["spec.rewardModel.learningRate=2e-5"]).spec
+    assert (spec.sft.learning_rate, spec.reward_model.learning_rate) == (1e-5, 2e-5)
+
+
+def test_override_leaves_the_aliases_of_a_source_as_they_are() -> None:
+    held_out = "    heldOut: {demonstrations: &j {path: h.jsonl}, prompts: *j}\n"
+    overrides = ["spec.data.heldOut.prompts.path=q.jsonl"]
+    found = parse_manifest(HEAD + DATA + held_out, "r.yaml", overrides).spec.data.held_out
+    assert found.demonstrations is not None
+    assert found.prompts is not None
+    assert (found.demonstrations.path, found.prompts.path) == ("h.jsonl", "q.jsonl")
+
+
+def test_override_leaves_what_is_merged_elsewhere_as_it_is() -> None:
+    text = f"""{HEAD}{DATA}
+  sft: &m {{epochs: 2, from: {{path: a}}}}
+  rewardModel:
+    <<: *m
+    epochs: 3
+"""
+    spec = parse_manifest(text, "r.yaml", ["spec.rewardModel.from.path=b"]).spec
+    a, b = ModelFrom(path="a"), ModelFrom(path="b")
+    assert (spec.sft.from_, spec.reward_model.from_) == (a, b)
+    spec = parse_manifest(text, "r.yaml", ["spec.sft.from.path=b", "spec.sft.epochs=9"]).spec
+    assert (spec.sft.from_, spec.reward_model.from_) == (b, a)
+    assert (spec.sft.epochs, spec.reward_model.epochs) == (9, 3)
+
+
+def test_override_keeps_the_lines_of_its_neighbours() -> None:
+    text = HEAD + DATA + "  ppo:\n    kl:\n      targetNats: 4\n      coefficient: -1\n"
+    with pytest.raises(InvalidManifestError, match=r"^r\.yaml:13: spec\.ppo\.kl\.coefficient=-1"):
+        parse_manifest(text, "r.yaml", ["spec.ppo.kl.targetNats=5"])
