@@ -61,6 +61,7 @@ class Bench:
     """Seconds of the run's clock per second of the wall's."""
     listener: Listener = field(default_factory=Listener)
     _start: float = field(default_factory=monotonic)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def workspace(self) -> Workspace:
@@ -96,7 +97,16 @@ class Bench:
         """`rlhf run` as a process of its own; its workspace may be spelled as `root`."""
         arguments = [HERE / "fake_rlhf.py", self.manifest, root or self.workspace.root]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-        return subprocess.Popen([sys.executable, *map(str, arguments)], text=True, **streams)
+        command = [sys.executable, *map(str, arguments)]
+        self._started.append(subprocess.Popen(command, text=True, **streams))
+        return self._started[-1]
+
+    def close(self) -> None:
+        """End what a test that failed has left behind."""
+        for process in self._started:
+            with process:
+                process.kill()
+        kill_and_wait(self.folder, 10)
 
     def wait_for(self, path: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
         for _ in range(6000):
@@ -118,4 +128,4 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     bench.manifest.write_text(MANIFEST)
     yield bench
-    kill_and_wait(bench.workspace.root, 10)
+    bench.close()

@@ -13,6 +13,7 @@ from rlhf_operator.api import RunStatus
 from rlhf_operator.api.manifest import load_manifest
 from rlhf_operator.cli.run import run_manifest
 from rlhf_operator.errors import SpecError
+from rlhf_operator.local.processes import members
 from rlhf_trainer.contract import Phase, Workspace
 
 FAKE_LAUNCHER = (sys.executable, str(Path(__file__).with_name("fake_launcher.py")))
@@ -220,3 +221,27 @@ def test_run_killed_and_repeated_adopts_what_is_alive(
     assert live[0].key == (1, Phase.SFT, 1)
     assert [phase.attempts for phase in status.phases] == [1, 1, 0, 0, 0]
     assert bench.attempt(Phase.SFT).result.exists()
+
+
+@pytest.mark.parametrize("spelling", ["beside/../workspace", "link"])
+def test_run_killed_and_repeated_under_another_spelling_adopts_what_is_alive(
+    bench: Any, spelling: str
+) -> None:
+    (bench.folder / "beside").mkdir()
+    (bench.folder / "link").symlink_to(bench.workspace.root)
+    bench.plan(sft=[{"wait": True}])
+    first = bench.start(bench.folder / spelling)
+    bench.wait_for(bench.attempt(Phase.SFT).progress)
+    first.kill()
+    first.communicate()
+    marked = members(bench.workspace.root)
+    second = bench.start()
+    for line in second.stdout:
+        if "SFT step=3/6" in line:
+            break
+    assert len(marked) == 1
+    assert members(bench.workspace.root) == marked
+    assert [phase.attempts for phase in bench.stored().status.phases] == [1, 1, 0, 0, 0]
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=60)
+    assert second.returncode == 130

@@ -53,7 +53,7 @@ def run(
     workspace in use, 130 interrupted (the same command goes on).
     """
     wanted = load_manifest(file, overrides or ())
-    root = (workspace or Path("runs") / wanted.metadata.name).absolute()
+    root = workspace or Path("runs") / wanted.metadata.name
     try:
         raise typer.Exit(run_manifest(wanted, file.absolute().parent, root, fresh=fresh))
     except KeyboardInterrupt:

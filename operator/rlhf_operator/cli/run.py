@@ -1,6 +1,7 @@
 """`rlhf run`: one run in one workspace, from its manifest to its summary."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -46,7 +47,8 @@ def run_manifest(
     if refused is not None:
         raise refused
     console = lasting_console()
-    workspace = Workspace(root)
+    # Its processes are found by this path's text: however it is spelled, it is one.
+    workspace = Workspace(Path(os.path.realpath(root)))
     with locked(workspace):
         store = RunStore(workspace)
         run = open_run(store, wanted, fresh=fresh)
