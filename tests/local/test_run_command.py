@@ -12,7 +12,7 @@ import pytest
 from rlhf_operator.api import RunStatus
 from rlhf_operator.api.manifest import load_manifest
 from rlhf_operator.cli.run import run_manifest
-from rlhf_operator.errors import SpecError
+from rlhf_operator.errors import SpecError, WorkspaceError
 from rlhf_operator.local.processes import members
 from rlhf_trainer.contract import Phase, Workspace
 
@@ -93,6 +93,29 @@ def test_run_fresh_begins_anew_and_leaves_other_files(run: Run, bench: Any) -> N
     assert run("spec.seed=7", fresh=True) == 0
     assert bench.stored().spec.seed == 7
     assert note.exists()
+
+
+def test_run_fresh_that_is_cut_short_leaves_no_completed_run(
+    run: Run, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run() == 0
+    models = bench.attempt(Phase.SFT).root
+
+    def rmtree(folder: Path) -> None:
+        models.rename(folder / "half-removed")
+        raise PermissionError(13, "Permission denied", str(models))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", rmtree)
+        with pytest.raises(WorkspaceError) as caught:
+            run(fresh=True)
+    assert str(caught.value) == (
+        f"{models}: cannot be removed (Permission denied); set its rights, "
+        "or use another --workspace"
+    )
+    with pytest.raises(SpecError, match="or --fresh to begin anew"):
+        run()
+    assert run(fresh=True) == 0
 
 
 def test_run_phases_without_state_are_refused(run: Run, bench: Any) -> None:

@@ -4,7 +4,7 @@ import shutil
 
 from rlhf_operator.api import RLHFRun, placed
 from rlhf_operator.api.changes import forbidden_change
-from rlhf_operator.errors import SpecError, shown
+from rlhf_operator.errors import SpecError, WorkspaceError, shown
 from rlhf_operator.local.processes import KILL_TIMEOUT_SECONDS, kill_and_wait
 from rlhf_operator.local.store import RunStore
 from rlhf_trainer.contract import Workspace
@@ -17,6 +17,7 @@ def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
 
     Raises:
         SpecError: the workspace belongs to another run, or to other hyper-parameters.
+        WorkspaceError: it cannot be written, or not be made empty.
     """
     if fresh:
         _clear(store.workspace)
@@ -42,13 +43,24 @@ def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
 
 
 def _clear(workspace: Workspace) -> None:
-    """Remove a run and all it made, and nothing else that may lie in the folder."""
+    """Remove a run and all it made, and nothing else that may lie in the folder.
+
+    Raises:
+        WorkspaceError: something of it cannot be removed.
+    """
     # An earlier `rlhf run` that was killed may have left its trainer alive.
     kill_and_wait(workspace.root, KILL_TIMEOUT_SECONDS)
-    for folder in workspace.root.glob("iteration-*"):
-        shutil.rmtree(folder)
-    workspace.report.unlink(missing_ok=True)
-    workspace.run.unlink(missing_ok=True)
+    try:
+        # First: a run that says it is complete must not outlast its models.
+        workspace.run.unlink(missing_ok=True)
+        workspace.report.unlink(missing_ok=True)
+        for folder in workspace.root.glob("iteration-*"):
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise WorkspaceError(
+            f"{error.filename or workspace.root}: cannot be removed ({error.strerror}); "
+            "set its rights, or use another --workspace"
+        ) from error
 
 
 def _check_empty(workspace: Workspace) -> None:
