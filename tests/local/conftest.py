@@ -87,7 +87,7 @@ class Bench:
 
     def open(self, *overrides: str, fresh: bool = False) -> RLHFRun:
         wanted = parse_manifest(MANIFEST, "rlhfrun.yaml", overrides)
-        return open_run(RunStore(self.workspace), wanted, fresh=fresh)
+        return open_run(RunStore(self.workspace, self.folder), wanted, fresh=fresh)
 
     def drive(self, *overrides: str, backend: LocalBackend | None = None) -> RunStatus:
         run = self.open(*overrides)
@@ -117,7 +117,7 @@ class Bench:
         pytest.fail(f"{path} did not appear")
 
     def stored(self) -> RLHFRun:
-        run = RunStore(self.workspace).load()
+        run = RunStore(self.workspace, self.folder).load()
         assert run is not None
         return run
 

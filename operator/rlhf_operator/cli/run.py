@@ -50,7 +50,7 @@ def run_manifest(
     # Its processes are found by this path's text: however it is spelled, it is one.
     workspace = Workspace(Path(os.path.realpath(root)))
     with locked(workspace):
-        store = RunStore(workspace)
+        store = RunStore(workspace, data_root)
         run = open_run(store, wanted, fresh=fresh)
         _say_what_is_reused(run, workspace, console)
         if run.status.outcome is None:

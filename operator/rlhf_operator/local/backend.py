@@ -52,7 +52,7 @@ class LocalBackend:
         """Set when the user interrupts: what is alive is stopped, nothing is started."""
         self._data_root = data_root
         self._launcher = tuple(launcher)
-        self._store = RunStore(workspace)
+        self._store = RunStore(workspace, data_root)
         self._processes: dict[AttemptKey, subprocess.Popen[bytes]] = {}
         self._asked_to_end: set[AttemptKey] = set()
 

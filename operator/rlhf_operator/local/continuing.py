@@ -16,7 +16,7 @@ def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
     """Return the run to go on with: the workspace's, if it is the one that is wanted, or a new one.
 
     Raises:
-        SpecError: the workspace belongs to another run, or to other hyper-parameters.
+        SpecError: the workspace belongs to another run, other data or other hyper-parameters.
         WorkspaceError: it cannot be written, or not be made empty.
     """
     if fresh:
@@ -27,6 +27,7 @@ def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
         store.save(wanted)
         return wanted
     _check_same(stored, wanted)
+    _check_data_root(store)
     if stored.status.outcome is not None:
         return stored
     changed = stored.spec != wanted.spec
@@ -101,4 +102,18 @@ def _check_same(stored: RLHFRun, wanted: RLHFRun) -> None:
             value=after,
             problem=f"{due.phase} has begun with {before} and keeps their number",
             fix=f"use {before} until it is complete",
+        )
+
+
+def _check_data_root(store: RunStore) -> None:
+    """Equal paths below another manifest's folder are other data."""
+    before, now = store.load_places(), store.places
+    if before is None or before.data_root == now.data_root:
+        return
+    if before.way_to_data != now.way_to_data:
+        raise SpecError(
+            field="data root",
+            value=now.data_root,
+            problem=f"the workspace's run began with the data below {before.data_root}",
+            fix=f"{_FIX}; or, if it is the same data, moved, correct places.dataRoot in run.json",
         )

@@ -15,7 +15,7 @@ from rlhf_trainer.contract import Workspace
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
-    return RunStore(Workspace(tmp_path / "workspace"))
+    return RunStore(Workspace(tmp_path / "workspace"), tmp_path)
 
 
 def test_load_nothing_is_none(store: RunStore) -> None:
@@ -33,7 +33,7 @@ def test_load_returns_what_was_saved(
     store.save(run)
     assert store.load() == run
     tree = json.loads(store.workspace.run.read_text())
-    assert list(tree) == ["apiVersion", "kind", "metadata", "spec", "status"]
+    assert list(tree) == ["apiVersion", "kind", "metadata", "spec", "status", "places"]
     assert tree["spec"]["ppo"]["kl"]["targetNats"] == 6.0
     assert tree["status"]["phases"][0]["startTime"] == "2026-11-24T12:00:00Z"
     assert "finishTime" not in tree["status"]
