@@ -31,7 +31,7 @@ from rlhf_trainer.data.holdout import held_out, holdout_key
 from rlhf_trainer.data.loading import COMPARISONS, DEMONSTRATIONS, PROMPTS, Kind, Loaded, load
 from rlhf_trainer.data.problems import Problem, shortened
 from rlhf_trainer.data.records import Comparison, Demonstration, Prompt, Text, content
-from rlhf_trainer.errors import PhaseError
+from rlhf_trainer.errors import InvalidError, PhaseError
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,14 @@ def _missing_models(config: TrainingConfig, data_root: Path) -> Iterator[Problem
             )
 
 
+def _holds_model(folder: Path) -> bool:
+    try:
+        return is_adapter(folder) or (folder / "config.json").is_file()
+    except OSError:
+        # A folder that may not be entered, or a name too long: nothing that could be loaded.
+        return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the data that a configuration file names; print what was found as JSON."""
     parser = argparse.ArgumentParser(prog="rlhf_trainer.data.check", description=main.__doc__)
@@ -251,12 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary: dict[str, object] = {}
     outcome = Outcome.INVALID
     try:
-        config = TrainingConfig.model_validate_json(options.config.read_bytes())
-        checked = check_data(config, options.data_root)
+        checked = check_data(_read_config(options.config), options.data_root)
     except ValidationError as error:
         problems = list(_config_problems(error))
-    except OSError as error:
-        problems = [f"--config={options.config}: {error.strerror}; name a readable file"]
     except PhaseError as error:
         problems, outcome = [error.message], error.outcome
     else:
@@ -265,6 +270,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     json.dump({"problems": problems, "summary": summary}, sys.stdout, indent=2)
     sys.stdout.write("\n")
     return outcome.exit_code
+
+
+def _read_config(file: Path) -> TrainingConfig:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise InvalidError(
+            "--config", str(file), str(error.strerror), "name a readable file"
+        ) from error
+    return TrainingConfig.model_validate_json(text)
 
 
 def _config_problems(error: ValidationError) -> Iterator[str]:
@@ -277,7 +292,3 @@ def _config_problems(error: ValidationError) -> Iterator[str]:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-def _holds_model(folder: Path) -> bool:
-    return is_adapter(folder) or (folder / "config.json").is_file()

@@ -39,24 +39,34 @@ def read_rows(source: DatasetSource, setting: str, data_root: Path) -> Iterator[
     """
     if source.path is None:
         return _read_hub(source, setting)
-    path = data_root / source.path
+    try:
+        return _read_path(source, source.path, setting, data_root)
+    except OSError as error:
+        # A folder that may not be entered, or a name too long.
+        raise _unreadable(setting, "path", source.path, error) from error
+
+
+def _read_path(
+    source: DatasetSource, name: str, setting: str, data_root: Path
+) -> Iterator[Row | Problem]:
+    path = data_root / name
     if path.is_dir():
         return _read_folder(path, source, setting)
     if not path.is_file():
-        where = "" if Path(source.path).is_absolute() else f" below the data root {data_root}"
+        where = "" if Path(name).is_absolute() else f" below the data root {data_root}"
         raise InvalidError(
             f"{setting}.path",
-            shortened(source.path),
+            shortened(name),
             f"no such file or folder{where}",
             "correct the path, or make the file",
         )
     if path.suffix == ".jsonl":
-        return _read_jsonl(path, source.path, setting)
+        return _read_jsonl(path, name, setting)
     if path.suffix == ".parquet":
-        return _read_parquet(path, source.path, setting)
+        return _read_parquet(path, name, setting)
     raise InvalidError(
         f"{setting}.path",
-        shortened(source.path),
+        shortened(name),
         f"files ending in {path.suffix or 'nothing'!r} are not supported",
         "convert it to .jsonl or .parquet, or to a folder saved by `datasets`",
     )

@@ -313,6 +313,32 @@ def test_command_on_a_wrong_configuration_exits_20(
     }
 
 
+def test_command_on_data_that_cannot_be_looked_at_names_its_setting(
+    document: Document, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document["data"]["prompts"]["path"] = document["data"]["demonstrations"]["path"] = "a" * 300
+    document["sft"] = {"from": {"path": "a" * 300}}
+    code, output = run_main(document, tmp_path, capsys)
+    assert code == 20
+    assert [line.partition("=")[0] for line in output["problems"]] == [
+        "spec.sft.from.path",
+        "spec.data.demonstrations.path",
+        "spec.data.prompts.path",
+    ]
+
+
+def test_command_as_a_module_knows_a_model_of_its_own(document: Document, tmp_path: Path) -> None:
+    document["sft"] = {"from": {"path": "models/x"}}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(document), "utf-8")
+    command = [sys.executable, "-m", "rlhf_trainer.data.check", "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--data-root", str(tmp_path)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 20, done.stderr
+    assert "holds no model" in done.stdout
+
+
 def test_command_without_a_configuration_exits_20(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

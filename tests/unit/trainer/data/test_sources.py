@@ -108,6 +108,24 @@ def test_missing_absolute_path_names_no_data_root(tmp_path: Path) -> None:
         rows(DatasetSource(path=str(tmp_path / "a.jsonl")), Path("/nowhere"))
 
 
+def test_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidError, match=r"^spec\.data\.prompts\.path='a+\.\.\.a+\.jsonl': cannot be"
+    ):
+        rows(DatasetSource(path="a" * 300 + ".jsonl"), tmp_path)
+
+
+def test_path_in_a_closed_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_dir(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    with pytest.raises(InvalidError, match=r"cannot be read: .*Permission denied.*; correct it"):
+        rows(DatasetSource(path="closed/a.jsonl"), tmp_path)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a"])
 def test_unsupported_suffix_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a")
