@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rlhf_operator.api.overrides import OPTION, Override, apply_overrides
 from rlhf_operator.api.problems import problem_of
 from rlhf_operator.api.run import RLHFRun
-from rlhf_operator.api.yaml_text import Document, Location, parse_document
+from rlhf_operator.api.yaml_text import Document, Location, odd_keys, parse_document
 from rlhf_operator.errors import InvalidManifestError, SpecError
 
 
@@ -51,6 +51,8 @@ def parse_manifest(text: str, name: str, overrides: Sequence[str] = ()) -> RLHFR
         )
         raise InvalidManifestError([problem])
     applied = apply_overrides(document.tree, overrides)
+    if odd := sorted(odd_keys(document.tree), key=document.line):
+        raise InvalidManifestError([_odd_key(at, _place(document, applied, at)) for at in odd])
     try:
         # Strict about numbers and text; in JSON, choices are text even so.
         return RLHFRun.model_validate_json(
@@ -63,6 +65,15 @@ def parse_manifest(text: str, name: str, overrides: Sequence[str] = ()) -> RLHFR
             for details in found
         ]
         raise InvalidManifestError(problems) from error
+
+
+def _odd_key(location: Location, place: str) -> SpecError:
+    return SpecError(
+        field=".".join(map(str, location)),
+        problem="its name is not text",
+        fix="put the name in quotes",
+        place=place,
+    )
 
 
 def _json(document: Document) -> str:

@@ -3,7 +3,7 @@
 Whether the text makes sense as a run is not decided here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
@@ -82,6 +82,23 @@ def parse_value(text: str) -> object:
         msg = str(getattr(error, "problem", None) or "it cannot be read")
         raise ValueError(msg) from error
     return value
+
+
+def odd_keys(tree: object) -> Iterator[Location]:
+    """Yield where keys stand that are no text, such as dates and numbers: JSON has none."""
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str | int, ...], object]] = [((), tree)]
+    while waiting:
+        location, node = waiting.pop()
+        # An alias is the same node once more, or contains itself.
+        if not isinstance(node, dict | list) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        below = node.items() if isinstance(node, dict) else enumerate(node)
+        entries = [((*location, step), value) for step, value in below]
+        if isinstance(node, dict):
+            yield from (path for path, _ in entries if not isinstance(path[-1], str))
+        waiting += reversed(entries)
 
 
 def _loader() -> YAML:

@@ -15,6 +15,9 @@ from rlhf_trainer.contract import HARDWARE_FILE, Hardware
 
 GIB = 2**30
 
+LARGEST_GIB = 2**20
+"""Most memory of a GPU, as for a pool: what is said to be infinite has no bytes to count."""
+
 BUILT_IN_POOLS = {
     name: Pool(name=name, gpus_per_node=8, gpu_memory_bytes=size * GIB)
     for name, size in {"a100-80gb": 80, "a100-40gb": 40}.items()
@@ -51,9 +54,16 @@ def asked_hardware(spec: RLHFRunSpec, asked: Asked) -> Hardware:
     """Return where the phases would run, with the memory that pools or options name.
 
     Raises:
-        SpecError: a phase's pool is not known, or has no such nodes; or no phase has GPUs, and
-            their memory is told.
+        SpecError: a phase's pool is not known, or has no such nodes; or the memory of GPUs is
+            told and is none, or no phase has GPUs.
     """
+    if asked.gpu_memory_gib is not None and not 0 < asked.gpu_memory_gib <= LARGEST_GIB:
+        raise SpecError(
+            field="--gpu-memory",
+            value=f"{asked.gpu_memory_gib:g}",
+            problem=f"not a number above 0, up to {LARGEST_GIB}",
+            fix="write the memory of one GPU in GiB, such as 80",
+        )
     pools = {LOCAL_POOL: _local(spec), **_pools(asked.pools)}
     refused = placement_refusal(spec, pools)
     if refused is not None and refused.field.endswith("pool") and asked.pools is None:

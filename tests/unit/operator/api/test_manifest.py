@@ -65,6 +65,14 @@ MISTAKES = {
         "  checkpoint: {zzz: 1}\n",
         "r.yaml:10: spec.checkpoint.zzz=1: unknown field; known here: everySteps, keepLast",
     ),
+    "name that is a date": (
+        "  ppo:\n    2024-01-01: x\n",
+        "r.yaml:11: spec.ppo.2024-01-01: its name is not text; put the name in quotes",
+    ),
+    "name that is a number, in a list's entry": (
+        "  podTemplate:\n    env:\n    - name: A\n      3: b\n",
+        "r.yaml:13: spec.podTemplate.env.0.3: its name is not text; put the name in quotes",
+    ),
     "number in quotes": (
         '  ppo: {learningRate: "1e-4"}\n',
         (

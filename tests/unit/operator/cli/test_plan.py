@@ -1,5 +1,6 @@
 """Where `rlhf plan` takes phases to run; the plan itself is the trainer's."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_plan_refuses_the_memory_of_gpus_that_nobody_has(build_run: Build) -> No
         places_of(build_run(), memory=24)
     with_one = build_run("spec.placement.gpusPerNode=1")
     assert places_of(with_one, memory=24)[Phase.SFT].memory_bytes == 24 * GIB
+
+
+@pytest.mark.parametrize("memory", [math.inf, -math.inf, math.nan, 0.0, 1e300])
+def test_plan_refuses_memory_that_no_gpu_has(build_run: Build, memory: float) -> None:
+    run = build_run("spec.placement.gpusPerNode=1")
+    with pytest.raises(SpecError) as caught:
+        places_of(run, memory=memory)
+    assert str(caught.value) == (
+        f"--gpu-memory={memory:g}: not a number above 0, up to 1048576; "
+        "write the memory of one GPU in GiB, such as 80"
+    )
 
 
 def test_plan_leads_from_an_unknown_pool_to_the_option(build_run: Build) -> None:
