@@ -98,7 +98,7 @@ class OperatorMetrics:
         )
         self.gpu_seconds = self._counter(
             "gpu_seconds",
-            "GPUs asked for times seconds, of the attempts that have ended; waiting for them counts.",
+            "GPUs times seconds of the attempts that have ended, from their start: waiting counts.",
             "phase_name",
         )
         self._begin_at_zero()
