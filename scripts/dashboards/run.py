@@ -219,8 +219,9 @@ MACHINE = (
     ),
     Panel(
         "Heartbeat",
-        "Micro-batches per second. At 0 for spec.runPolicy.hangTimeoutSeconds, the operator takes "
-        "the attempt for hung and starts another one.",
+        "Micro-batches, and parts of checkpoints, per second. At 0 for "
+        "spec.runPolicy.hangTimeoutSeconds, the operator takes the attempt for hung and starts "
+        "another one.",
         "suffix: /s",
         (Query(f"rate(rlhf_heartbeat_total{{{CHOSEN}}}[$__rate_interval])", WHO),),
         minimum=0,

@@ -7,7 +7,7 @@
 - apiGroups: [rlhf.dev]
   resources: [rlhfruns/status]
   verbs: [update]
-# One per attempt; read when one of its name exists already.
+# One per attempt; read when one of its name exists already, and before its ConfigMap is made anew.
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
   verbs: [get, list, watch, create, delete]

@@ -4,6 +4,7 @@ What is said then is lost; what is done goes on. Whether a closed terminal also 
 decided by its signal.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from rich.console import Console
+
+_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
+"""What a pipe without a reader answers, and a terminal that was closed."""
 
 PIPED_WIDTH = 160
 """Width of tables where there is no terminal to ask."""
@@ -49,8 +53,10 @@ class LastingOutput:
         # rich turns a broken pipe into SystemExit, which would end the trainer with its display.
         try:
             yield
-        except OSError:
-            self._let_go()
+        except OSError as error:
+            # A full disk, or a terminal that is busy, may take the next words.
+            if error.errno in _GONE:
+                self._let_go()
 
     def _let_go(self) -> None:
         """Let the stream lead nowhere: what it still holds would fail Python's exit, with 120."""

@@ -102,7 +102,8 @@ class Starter:
         """
         found = await self._create(run, CONFIG_MAPS, manifest)
         metadata = found["metadata"]
-        if found.get("data") == manifest["data"] or await self._has_job(run, key):
+        is_current = found.get("data") == manifest["data"] and _image(found) == _image(manifest)
+        if is_current or await self._has_job(run, key):
             return found
         # A job that another operator makes just now will read newer values than its digest tells:
         # those that the user wants by now.
@@ -130,7 +131,7 @@ class Starter:
         if found["metadata"].get("deletionTimestamp") or runs - {run.metadata.uid}:
             name = found["metadata"]["name"]
             raise ClusterError(
-                f"{CLAIMS.plural} {name}: that of an earlier run is still being deleted; if it "
+                f"{CLAIMS.plural} {name}: is being deleted, or goes with an earlier run; if it "
                 f"stays, see which pod uses it: kubectl -n {run.metadata.namespace} describe pvc "
                 f"{name}",
                 status=403,

@@ -123,9 +123,12 @@ def _carried(before: WatchStatus | None, first: int) -> WatchStatus:
     before them: they are judged by what they measure now, and none is counted twice. `last_step` is
     this attempt's own, or nobody would read those steps.
     """
-    if before is None:
+    if before is None or before.last_step is None:
         return WatchStatus()
-    again = 0 if before.last_step is None else max(before.last_step - first + 1, 0)
+    if first > before.last_step + 1:
+        # Steps that nobody saw lie between: what they measured, the trainer's own guard knows.
+        return WatchStatus(kl_over_ceiling=before.kl_over_ceiling)
+    again = before.last_step - first + 1
     return WatchStatus(
         kl_streak=max(before.kl_streak - again, 0), kl_over_ceiling=before.kl_over_ceiling
     )

@@ -1,6 +1,8 @@
 """Whether a workspace's run may go on with today's manifest, and how one begins anew."""
 
 import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rlhf_operator.api import RLHFRun, placed
 from rlhf_operator.api.changes import forbidden_change
@@ -27,7 +29,7 @@ def open_run(store: RunStore, wanted: RLHFRun, *, fresh: bool) -> RLHFRun:
         store.save(wanted)
         return wanted
     _check_same(stored, wanted)
-    _check_data_root(store)
+    _check_data_root(store, wanted)
     if stored.status.outcome is not None:
         return stored
     changed = stored.spec != wanted.spec
@@ -105,15 +107,40 @@ def _check_same(stored: RLHFRun, wanted: RLHFRun) -> None:
         )
 
 
-def _check_data_root(store: RunStore) -> None:
+def _check_data_root(store: RunStore, run: RLHFRun) -> None:
     """Equal paths below another manifest's folder are other data."""
     before, now = store.load_places(), store.places
     if before is None or before.data_root == now.data_root:
         return
-    if before.way_to_data != now.way_to_data:
+    roots = (Path(before.data_root), Path(now.data_root))
+    if before.way_to_data != now.way_to_data and _reads_below(run, roots):
         raise SpecError(
             field="data root",
             value=now.data_root,
             problem=f"the workspace's run began with the data below {before.data_root}",
             fix=f"{_FIX}; or, if it is the same data, moved, correct places.dataRoot in run.json",
         )
+
+
+def _reads_below(run: RLHFRun, roots: Sequence[Path]) -> bool:
+    """Return whether anything that a run names lies below its data root, whichever that is."""
+    if run.spec.evaluation.judge.entry_point is not None:
+        return True  # it is handed the data root
+    config = run.spec.training().model_dump(mode="json", by_alias=True)
+    if any(not Path(path).is_absolute() for path in _named(config, "path")):
+        return True
+    # A model that is no folder there is one of the hub.
+    return any((root / source).exists() for source in _named(config, "source") for root in roots)
+
+
+def _named(tree: object, name: str) -> Iterator[str]:
+    """Yield all texts under a key, at all depths."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key == name and isinstance(value, str):
+                yield value
+            else:
+                yield from _named(value, name)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _named(value, name)

@@ -56,14 +56,16 @@ def test_what_has_a_checkpoint_goes_on_with_the_image_that_wrote_it(
         until(lambda run=run: run.phase("Preparation").get("nextAttemptTime"), run.seen)
     unattended.stop()
     old = own_cluster.image
-    assert [images(run) for run in (saved, anew, named)] == [[old]] * 3
+    # On a slow machine one of them may be further than the first pause.
+    before = {run.name: len(run.jobs()) for run in (saved, anew, named)}
+    assert {image for run in (saved, anew, named) for image in images(run)} == {old}
     named.patch(image="trainer:by-hand")
 
     upgraded.start()
     for run in (saved, anew, named):
-        until(lambda run=run: len(run.jobs()) == 2, run.seen, timeout_seconds=60)
-    assert images(saved) == [old, old]
-    assert images(anew) == [old, NEW]
-    assert images(named) == [old, "trainer:by-hand"]
+        until(lambda run=run: len(run.jobs()) > before[run.name], run.seen, timeout_seconds=120)
+    assert images(saved)[before["saved"]] == old
+    assert images(anew)[before["anew"]] == NEW
+    assert images(named)[before["named"]] == "trainer:by-hand"
     for run in (saved, anew, named):
         run.delete()

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import torch
 from deepspeed.utils import groups
@@ -12,6 +14,8 @@ from rlhf_trainer.config.deepspeed import DeepSpeedConfig
 from rlhf_trainer.config.model import Device
 from rlhf_trainer.data.step_plan import plan_step
 from rlhf_trainer.engine import ranks as process_group
+from rlhf_trainer.engine.manifest import entries, files_of, write_manifest
+from rlhf_trainer.engine.saving import flaw_seen_together
 from rlhf_trainer.engine.training_engine import ParameterGroup, TrainingEngine
 from rlhf_trainer.errors import PhaseError
 
@@ -118,6 +122,19 @@ def patience_seconds() -> list[float]:
     return found
 
 
+def flaws(ranks: process_group.Ranks) -> list[str | None]:
+    """Return what each rank says of a folder in which the share of the last one is damaged."""
+    folder = Path(ranks.from_main(tempfile.mkdtemp))
+    names = [f"part-{rank}.pt" for rank in range(ranks.world_size)]
+    if ranks.is_main:
+        for name in names:
+            (folder / name).write_bytes(b"as it was")
+        write_manifest(folder, entries(folder, files_of(folder)))
+        (folder / names[-1]).write_bytes(b"otherwise")
+    ranks.barrier()
+    return ranks.gather(flaw_seen_together(folder, ranks, lambda: None))
+
+
 def main() -> None:
     ranks = process_group.start(Device.CPU)
     results = {stage: run_stage(stage, ranks) for stage in (0, 2, 3)}
@@ -126,6 +143,7 @@ def main() -> None:
         "any": [ranks.any(ranks.rank == 0), ranks.any(flag=False)],
         "from_main": ranks.gather(ranks.from_main(lambda: f"by rank {ranks.rank}")),
         "failure": said_on_failure(ranks),
+        "flaws": flaws(ranks),
         "patience_seconds": patience_seconds(),
         "gathered": ranks.gather(f"rank {ranks.rank}"),
         "unused": run_half(ranks),

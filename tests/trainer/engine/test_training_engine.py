@@ -119,6 +119,13 @@ def test_rank_that_fails_in_an_update_says_so_and_ends_while_others_wait_for_it(
     assert "MemoryError: no memory left on rank 1" in done.stderr
 
 
+def test_flaw_in_the_share_of_one_rank_is_seen_by_all(world: tuple[int, dict[str, Any]]) -> None:
+    size, results = world
+    found = results["shared"]["flaws"]
+    assert found == [found[0]] * size
+    assert found[0].startswith(f"part-{size - 1}.pt is not what was written")
+
+
 def test_overrides_of_zero_leave_the_stage_that_runs() -> None:
     overrides = {"zero_optimization": {"stage": 0, "reduce_bucket_size": 100}}
     sharding = DeepSpeedConfig(zero_stage=0, overrides=overrides)

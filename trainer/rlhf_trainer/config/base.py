@@ -93,8 +93,8 @@ class OptimizerConfig(ConfigModel):
     """Global gradient norm above which a step is scaled down. Default: the field's usual 1.0."""
 
     tokens_per_micro_batch: int = Field(default=4096, ge=16, le=4_194_304)
-    """Tokens, padding included, in one forward and backward pass on one rank; results do not
-    depend on it, memory does.
+    """Tokens, padding included, in one forward and backward pass on one rank; memory
+    depends on it, and results do not (in bfloat16 a little).
 
     Default: updates of a 7B model in bf16 with gradient checkpointing fit 80 GB; `rlhf plan` says
     what a run needs.

@@ -87,7 +87,8 @@ class KLConfig(ConfigModel):
     """
 
     horizon_episodes: float = Field(default=10_000, gt=0, le=1e9)
-    """Episodes over which a constant error of 1 would change the coefficient by its own size.
+    """Episodes over which a constant error of 1 would change the coefficient by its own size; with
+    the adaptive controller more than 0.2 times `rolloutBatchSize`.
 
     Default: OpenAI's lm-human-preferences.
     """

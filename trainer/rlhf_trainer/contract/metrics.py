@@ -48,7 +48,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("total_steps", _G, "Updates at which the phase ends if nothing stops it."),
     Metric("checkpoint_step", _G, "Newest complete checkpoint."),
     Metric("certified_step", _G, "Newest step whose policy was measured inside the KL limit."),
-    Metric("heartbeat", _C, "Micro-batches worked through; a number that stands still is a hang."),
+    Metric(
+        "heartbeat",
+        _C,
+        "Signs of life: micro-batches, blocks of checkpoints. Standing still is a hang.",
+    ),
     Metric(
         "kl_nats",
         _G,

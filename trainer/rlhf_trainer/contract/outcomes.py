@@ -61,6 +61,9 @@ _EXIT_CODES = {
     Outcome.CRASHED: 1,
 }
 
+MAIN_RANK_FAILED = "MainRankFailed"
+"""Reason of ranks that only say that another one has failed, which says why."""
+
 PRECEDENCE = (
     Outcome.INVALID,
     Outcome.OUT_OF_MEMORY,

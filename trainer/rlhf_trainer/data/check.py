@@ -125,13 +125,16 @@ def check_data(config: TrainingConfig, data_root: Path) -> CheckedData:
     prompts = _each_once(_load_split(PROMPTS, config.data, data_root))
     agreement = measure_agreement([*comparisons.train, *comparisons.held_out])
     gate = _gate(config.data.comparisons.minimum_agreement, agreement)
+    # Of a phase whose place a model takes nothing is trained, and nothing held against it.
+    trains_sft = config.sft.from_ is None
+    trains_reward_model = config.reward_model.from_ is None
     problems = [
         *_missing_models(config, data_root),
         *demonstrations.problems,
         *comparisons.problems,
         *prompts.problems,
-        *_trained_on(DEMONSTRATIONS, config.data, demonstrations),
-        *_trained_on(COMPARISONS, config.data, comparisons),
+        *(_trained_on(DEMONSTRATIONS, config.data, demonstrations) if trains_sft else ()),
+        *(_trained_on(COMPARISONS, config.data, comparisons) if trains_reward_model else ()),
         *_trained_on(PROMPTS, config.data, prompts),
     ]
     if not comparisons.problems and gate is None:

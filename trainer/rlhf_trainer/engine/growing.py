@@ -35,9 +35,10 @@ def beating_while_growing(
 
 
 def _size_bytes(folder: Path) -> int:
-    """Return the size of all files, of those that are still there when they are looked at."""
+    """Return the size of all files that can be looked at: some go meanwhile."""
     size = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            size += path.stat().st_size
+    with suppress(OSError):
+        for path in folder.rglob("*"):
+            with suppress(OSError):
+                size += path.stat().st_size
     return size

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -49,10 +50,17 @@ def write_manifest(folder: Path, listed: Entries) -> None:
 EVERY_FILE = slice(None)
 
 
-def flaw(folder: Path, share: slice = EVERY_FILE, beat: Beat = _silent) -> str | None:
+def flaw(
+    folder: Path,
+    share: slice = EVERY_FILE,
+    beat: Beat = _silent,
+    *,
+    ignore: Sequence[str] = (),
+) -> str | None:
     """Say what is wrong with a folder that has been written with a manifest; None if nothing is.
 
-    Files are read whole: ranks may each look at a share.
+    Files are read whole: ranks may each look at a share. `ignore` are patterns of names in the
+    folder itself that do not matter.
     """
     try:
         listed: Entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -60,7 +68,8 @@ def flaw(folder: Path, share: slice = EVERY_FILE, beat: Beat = _silent) -> str |
         return "it has no manifest: it was never complete"
     except (OSError, ValueError) as error:
         return f"its manifest cannot be read: {error}"
-    for name, expected in sorted(listed.items())[share]:
+    matters = [name for name in sorted(listed) if not _matches(Path(name).parts[0], ignore)]
+    for name, expected in ((name, listed[name]) for name in matters[share]):
         path = folder / name
         try:
             size = path.stat().st_size
@@ -71,6 +80,10 @@ def flaw(folder: Path, share: slice = EVERY_FILE, beat: Beat = _silent) -> str |
         except OSError as error:
             return f"{name} cannot be read: {error.strerror or error}"
     return None
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _sha256(path: Path, beat: Beat) -> str:

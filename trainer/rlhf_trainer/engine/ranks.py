@@ -11,11 +11,13 @@ import torch
 import torch.distributed
 
 from rlhf_trainer.config.model import Device
+from rlhf_trainer.contract.outcomes import MAIN_RANK_FAILED
 from rlhf_trainer.errors import InvalidError, PhaseError
 
 PATIENCE = timedelta(days=1)
 """How long ranks wait for each other. DeepSpeed's 10 minutes are less than the main rank may take
-to load or write a large model; a phase that gives no sign of life is ended from outside."""
+to load or write a large model; a phase that gives no sign of life is ended from outside, where
+its heartbeat can be read."""
 
 T = TypeVar("T")
 
@@ -74,7 +76,7 @@ class Ranks:
         if problem is not None:
             raise problem
         if not results:
-            raise PhaseError(f"the main rank failed: {said}", reason="MainRankFailed")
+            raise PhaseError(f"the main rank failed: {said}", reason=MAIN_RANK_FAILED)
         return results[0]
 
     def barrier(self) -> None:

@@ -98,7 +98,10 @@ def write_together(
     ranks.barrier()
 
 
-def flaw_seen_together(folder: Path, ranks: Ranks, beat: Beat) -> str | None:
+def flaw_seen_together(
+    folder: Path, ranks: Ranks, beat: Beat, *, ignore: Sequence[str] = ()
+) -> str | None:
     """Say what is wrong with a folder, the same on all ranks, of which each reads a share."""
-    found = ranks.gather(flaw(folder, slice(ranks.rank, None, ranks.world_size), beat))
+    share = slice(ranks.rank, None, ranks.world_size)
+    found = ranks.gather(flaw(folder, share, beat, ignore=ignore))
     return next((problem for problem in found if problem is not None), None)

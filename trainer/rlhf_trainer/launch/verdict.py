@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_trainer.contract import Outcome, Phase, Result, combine
+from rlhf_trainer.contract.outcomes import MAIN_RANK_FAILED
 
 _UNKNOWN_CAUSE = 1
 """Exit code of a crash that has none of its own."""
@@ -132,10 +133,14 @@ def _crash(
     return Verdict(_crash_code(culprit.exit_code), result)
 
 
-def _suspicion(end: RankEnd) -> bool:
-    """Sort ranks that a signal took first: the others' errors mostly follow from their loss."""
+def _suspicion(end: RankEnd) -> tuple[bool, bool]:
+    """Sort ranks that a signal took first: the others' errors mostly follow from their loss.
+
+    Last are those that only say that another one failed.
+    """
     code = end.exit_code
-    return code is None or code >= 0 or -code in _FOLLOWS_FROM_OTHERS
+    follows = code is None or code >= 0 or -code in _FOLLOWS_FROM_OTHERS
+    return end.result is not None and end.result.reason == MAIN_RANK_FAILED, follows
 
 
 def _cause(code: int | None) -> tuple[str, str]:

@@ -4,7 +4,7 @@ A step is: collect, ask the guard, learn. Its record says what the policy after 
 measured, and the update that followed; a last rollout measures, and so certifies, the final policy.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn, assert_never
 
@@ -13,9 +13,10 @@ from rlhf_trainer.algorithms.schedule import learning_rate_factor
 from rlhf_trainer.config.guard import GuardAction
 from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
+from rlhf_trainer.engine.growing import beating_while_growing
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import copy_model
-from rlhf_trainer.errors import DivergedError, Facts, GuardStopError, PhaseError
+from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
 from rlhf_trainer.guard import Action, Breach, GuardRules, GuardState, NonFinite, Verdict, observe
 from rlhf_trainer.phases.comparison import Comparison
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
@@ -230,29 +231,33 @@ class _PPO:
         self.telemetry.note(f"step {self.step}: win rate against SFT {result.win_rate:.3f}")
 
     def _stop(self, breach: Breach, measured: StepMeasurement) -> NoReturn:
-        certified = self.checkpoints.certified_step
+        certified = self._whole(self.checkpoints.certified_step)
         self._export(certified)
         self.telemetry.finish_step(self.step, event=breach.message)
         exported = f"the policy of step {certified}" if certified else "the SFT model"
         raise GuardStopError(
             f"{breach.message}; exported {exported}, the newest measured inside the limit",
             reason=breach.reason.value,
-            facts=self.facts(measured, model_path=self.context.paths.model),
+            facts=replace(
+                self.facts(measured, model_path=self.context.paths.model), certified_step=certified
+            ),
         )
 
-    def _export(self, step: int) -> None:
-        """Export the policy of a checkpoint; step 0 is the SFT model.
+    def _whole(self, step: int) -> int:
+        """Return `step`, or that of the SFT model where the checkpoint's policy is damaged."""
+        folder = self.context.paths.checkpoint(step)
+        problem = self.recovery.flaw(folder, ignore=NOT_THE_MODEL) if step else None
+        if problem is None:
+            return step
+        self.telemetry.note(f"the policy of step {step} is not exported: {problem}")
+        return 0
 
-        Raises:
-            PhaseError: the checkpoint is not what was written. The next attempt does not take it
-                over.
-        """
+    def _export(self, step: int) -> None:
+        """Export the policy of a checkpoint; step 0 is the SFT model."""
         source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
-        if step and (problem := self.recovery.flaw(source)) is not None:
-            message = f"{source}: cannot be exported: {problem}"
-            raise PhaseError(message, reason="CheckpointDamaged")
         if self.ranks.is_main:
-            copy_model(source, self.context.paths.model, ignore=NOT_THE_MODEL)
+            with beating_while_growing(self.context.paths.root, self.telemetry.heartbeat):
+                copy_model(source, self.context.paths.model, ignore=NOT_THE_MODEL)
         self.ranks.barrier()
 
     def facts(
@@ -278,7 +283,7 @@ class _PPO:
             sentence += "; the final policy is outside the limit"
             if self.config.guard.kl.action is GuardAction.STOP:
                 # Whoever is to enforce it: nobody is given a policy outside the limit.
-                exported = self.checkpoints.certified_step
+                exported = self._whole(self.checkpoints.certified_step)
                 sentence += f", so that of step {exported} was exported"
         self._export(exported)
         self.telemetry.finish_step(self.step, event=verdict.message)

@@ -4,7 +4,7 @@ What all phases save: their engines, by every rank, and the state of every rank'
 every other draw is seeded by step and row. What a phase knows besides is its own model, as JSON.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from rlhf_trainer.contract import AttemptPaths, ResumedFrom
 from rlhf_trainer.engine import lineage
 from rlhf_trainer.engine.checkpoints import Checkpoints
+from rlhf_trainer.engine.growing import beating_while_growing
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import flaw_seen_together
 from rlhf_trainer.engine.training_engine import TrainingEngine
@@ -142,9 +143,10 @@ class Recovery:
         certified = None if found is None else self._whole_certified(found)
 
         def adopt() -> ResumedFrom:
-            for one in (found, certified):
-                if one is not None:
-                    lineage.take_over(one.path, paths.checkpoint(one.step))
+            with beating_while_growing(paths.root, self._context.telemetry.heartbeat):
+                for one in (found, certified):
+                    if one is not None:
+                        lineage.take_over(one.path, paths.checkpoint(one.step))
             picked = ResumedFrom()
             if found is not None:
                 picked = ResumedFrom(attempt=found.attempt, step=found.step)
@@ -162,9 +164,10 @@ class Recovery:
         one = replace(found, step=step, path=path)
         return lineage.pick([one], self.flaw, self._context.telemetry.note)
 
-    def flaw(self, folder: Path) -> str | None:
+    def flaw(self, folder: Path, *, ignore: Sequence[str] = ()) -> str | None:
         """Say what is wrong with a checkpoint; all ranks look at it together, and agree."""
-        return flaw_seen_together(folder, self._ranks, self._context.telemetry.heartbeat)
+        beat = self._context.telemetry.heartbeat
+        return flaw_seen_together(folder, self._ranks, beat, ignore=ignore)
 
     def _take_over(self) -> Checkpoints:
         paths, record = self._context.paths, self.resumed_from

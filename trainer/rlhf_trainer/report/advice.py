@@ -116,7 +116,7 @@ def _check(_facts: RunFacts, _phase: Phase) -> Advice:
 
 
 def _use_less_memory(facts: RunFacts, phase: Phase) -> Advice:
-    text = "Work through fewer tokens at once; results do not depend on it."
+    text = "Work through fewer tokens at once; results do not depend on it, in bfloat16 a little."
     if facts.config is None:
         return Advice(text)
     name, settings = _settings(facts.config, phase)

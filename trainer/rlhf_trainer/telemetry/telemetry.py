@@ -69,7 +69,10 @@ class Telemetry(ABC):
 
     @abstractmethod
     def heartbeat(self) -> None:
-        """Tell that a micro-batch is done; a run whose heartbeat stands still hangs."""
+        """Tell that work goes on: a micro-batch is done, or a part of a checkpoint.
+
+        A run whose heartbeat stands still hangs.
+        """
 
     @abstractmethod
     def stage(self, name: str) -> AbstractContextManager[None]:

@@ -133,13 +133,17 @@ def test_image_of_the_run_goes_before_all_others(build_run: Build) -> None:
     assert image_of(objects.take_job(name)) == "own"
 
 
-def test_attempt_whose_operator_died_before_it_made_the_job_keeps_its_image(
+def test_attempt_whose_job_was_refused_takes_the_image_that_was_corrected(
     build_run: Build,
 ) -> None:
     objects = Objects()
     run = begun(build_run("spec.placement.pool=cpu"))
-    objects.take_job(start(objects, run, 1, "old"))
-    assert image_of(objects.take_job(start(objects, run, 1, "new"))) == "old"
+    objects.take_job(start(objects, run, 1, "refused"))
+    assert image_of(objects.take_job(start(objects, run, 1, "corrected"))) == "corrected"
+    # Where there is a checkpoint, the attempt before says which one, and not this one's first try.
+    objects.take_job(start(objects, begun(run, checkpoint_step=4), 2, "new"))
+    name = start(objects, begun(run, checkpoint_step=4), 2, "newest")
+    assert image_of(objects.take_job(name)) == "corrected"
 
 
 def test_attempt_of_an_operator_that_noted_no_image_takes_todays(build_run: Build) -> None:

@@ -186,7 +186,7 @@ def test_streak_outlives_an_attempt_that_measures_nothing(tell: Tell) -> None:
         pytest.param({4: 12.0, 5: 1.0}, {4: 12.0, 5: 1.0, 6: 12.0}, 1, None, id="streak-was-over"),
         pytest.param({4: 1.0, 5: 12.0}, {5: 1.0, 6: 12.0}, 1, None, id="other-values"),
         pytest.param({5: 12.0}, {0: 12.0, 1: 12.0}, 0, 1, id="anew-from-the-start"),
-        pytest.param({5: 12.0}, {8: 12.0}, 0, 8, id="steps-that-nobody-saw"),
+        pytest.param({5: 12.0}, {8: 12.0}, 1, None, id="steps-that-nobody-saw"),
     ],
 )
 def test_steps_that_are_taken_again_count_once(

@@ -44,6 +44,19 @@ def test_open_data_root_corrected_as_the_message_says_goes_on(
     assert open_run(moved, build_run(), fresh=False) == build_run()
 
 
+def test_open_other_data_root_goes_on_where_nothing_is_named_below_it(
+    build_run: Build, tmp_path: Path
+) -> None:
+    sets = [f"spec.data.{kind}.path=/data/{kind}" for kind in ("demonstrations", "comparisons")]
+    run = build_run(*sets, "spec.data.prompts={hub: org/prompts}", "spec.model.source=org/model")
+    open_run(store(tmp_path / "demo", tmp_path / "pa"), run, fresh=False)
+    elsewhere = tmp_path / "pb"
+    assert open_run(store(tmp_path / "demo", elsewhere), run, fresh=False) == run
+    (elsewhere / "org" / "model").mkdir(parents=True)
+    with pytest.raises(SpecError, match="data root="):
+        open_run(store(tmp_path / "demo", elsewhere), run, fresh=False)
+
+
 @pytest.mark.parametrize(
     ("workspace", "data_root"),
     [

@@ -181,6 +181,19 @@ def test_training_set_named_as_held_out_is_a_problem(
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "phase"), [("demonstrations", "d", "sft"), ("comparisons", "c", "rewardModel")]
+)
+def test_set_that_no_phase_trains_on_may_be_held_out_whole(
+    document: Document, tmp_path: Path, kind: str, file: str, phase: str
+) -> None:
+    document["data"]["heldOut"][kind] = {"path": f"{file}.jsonl"}
+    document[phase] = {"from": {"path": "model"}}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    assert told(document, tmp_path) == []
+
+
 HELD_OUT: dict[str, list[dict[str, Any]]] = {
     "demonstrations": [{"text": "text 3"}, {"text": "another"}],
     "comparisons": [

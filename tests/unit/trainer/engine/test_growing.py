@@ -24,11 +24,11 @@ def test_folder_that_grows_gives_signs_of_life(tmp_path: Path) -> None:
 def test_folder_that_stands_still_gives_none(tmp_path: Path) -> None:
     (tmp_path / "part.pt").write_bytes(b"\0" * 1000)
     beats = Queue[str]()
-    with (
-        beating_while_growing(tmp_path, lambda: beats.put("beat"), every_seconds=SOON),
-        pytest.raises(Empty),
-    ):
-        beats.get(timeout=50 * SOON)
+    with beating_while_growing(tmp_path, lambda: beats.put("beat"), every_seconds=SOON):
+        (tmp_path / "last.pt").write_bytes(b"\0")
+        assert beats.get(timeout=60) == "beat", "the watch is on"
+        with pytest.raises(Empty):
+            beats.get(timeout=50 * SOON)
 
 
 def test_sign_that_cannot_be_given_does_not_end_the_watch(tmp_path: Path) -> None:

@@ -148,6 +148,15 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_is_picked(
     assert said in notes[0]
 
 
+def test_flaw_of_what_does_not_matter_is_none(attempts: Attempts) -> None:
+    make(attempts(1), 2)
+    folder = attempts(1).checkpoint(2)
+    flip(folder)
+    assert flaw(folder) is not None
+    assert flaw(folder, ignore=("engine", "generators-*.pt")) is None
+    assert flaw(folder, ignore=("state.*",)) is not None
+
+
 def test_taken_over_checkpoint_outlives_its_maker(attempts: Attempts) -> None:
     make(attempts(1), 2, 4)
     make(attempts(2), resumed=None)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from rlhf_trainer.contract import Outcome, Phase, Result
+from rlhf_trainer.contract.outcomes import MAIN_RANK_FAILED
 from rlhf_trainer.launch.verdict import Circumstances, RankEnd, judge
 
 ALONE = Circumstances(phase=Phase.PPO, log="log.txt")
@@ -200,3 +201,12 @@ def test_judge_crash_keeps_the_numbers_that_are_known() -> None:
 def test_judge_agent_error_is_the_message() -> None:
     circumstances = replace(ALONE, agent_error="node 1 of 2 could not run its ranks")
     assert judge([unknown(1)], circumstances).result.message == circumstances.agent_error
+
+
+def test_rank_that_only_says_that_another_one_failed_is_not_the_cause() -> None:
+    follower = said(1, Outcome.CRASHED, reason=MAIN_RANK_FAILED)
+    cause = said(0, Outcome.CRASHED, reason="WorkspaceUnwritable")
+    for ends in ([follower, cause], [cause, follower]):
+        result = judge(ends, ALONE).result
+        assert result.reason == "WorkspaceUnwritable"
+        assert result.message.startswith("rank 0: said by 0")
