@@ -135,7 +135,6 @@ def check_data(config: TrainingConfig, data_root: Path) -> CheckedData:
         *prompts.problems,
         *(_trained_on(DEMONSTRATIONS, config.data, demonstrations) if trains_sft else ()),
         *(_trained_on(COMPARISONS, config.data, comparisons) if trains_reward_model else ()),
-        *_trained_on(PROMPTS, config.data, prompts),
     ]
     if not comparisons.problems and gate is None:
         problems += _undefined_gate(config.data.comparisons.minimum_agreement, agreement)
@@ -188,7 +187,10 @@ def _each_once(prompts: Split[Prompt]) -> Split[Prompt]:
 
 
 def _trained_on(kind: Kind[R], data: DataConfig, split: Split[R]) -> Iterator[Problem]:
-    """Tell of a held-out set that is the training set, or a part of it: it would prove nothing."""
+    """Tell of a held-out set that is the training set, or a part of it: it would prove nothing.
+
+    Of prompts it is only counted: nothing of them but questions is learnt.
+    """
     source: DatasetSource | None = getattr(data.held_out, kind.name)
     if source is None or split.problems or split.num_trained_on < len(split.held_out):
         return

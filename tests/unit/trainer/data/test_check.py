@@ -166,9 +166,7 @@ def test_repeated_prompts_do_not_make_enough_of_too_few(
     ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "file"), [("demonstrations", "d"), ("comparisons", "c"), ("prompts", "p")]
-)
+@pytest.mark.parametrize(("kind", "file"), [("demonstrations", "d"), ("comparisons", "c")])
 def test_training_set_named_as_held_out_is_a_problem(
     document: Document, tmp_path: Path, kind: str, file: str
 ) -> None:
@@ -192,6 +190,15 @@ def test_set_that_no_phase_trains_on_may_be_held_out_whole(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
     assert told(document, tmp_path) == []
+
+
+def test_prompts_that_are_trained_on_may_be_held_out_and_are_counted(
+    document: Document, tmp_path: Path
+) -> None:
+    document["data"]["heldOut"]["prompts"] = {"path": "p.jsonl"}
+    checked = check_data(TrainingConfig.model_validate(document), tmp_path)
+    assert checked.problems == []
+    assert checked.prompts.summary()["heldOutTrainedOn"] == 40
 
 
 HELD_OUT: dict[str, list[dict[str, Any]]] = {
