@@ -1,8 +1,9 @@
-"""Small data files."""
+"""Small data files, and a configuration that names some."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,3 +23,41 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+ANNOTATIONS = [
+    {"annotator": "ann", "choice": "chosen"},
+    {"annotator": "bob", "choice": "chosen"},
+]
+
+
+@pytest.fixture
+def document(jsonl: Callable[..., Path]) -> dict[str, Any]:
+    """Return a configuration whose data is sound, 40 records in each set."""
+    jsonl("d.jsonl", *[{"text": f"text {number}"} for number in range(40)])
+    jsonl(
+        "c.jsonl",
+        *[
+            {
+                "prompt": f"p {number}",
+                "chosen": "good",
+                "rejected": "bad",
+                "annotations": ANNOTATIONS,
+            }
+            for number in range(40)
+        ],
+    )
+    jsonl("p.jsonl", *[{"prompt": f"p {number}", "topic": "any"} for number in range(40)])
+    return {
+        "model": {"source": "m"},
+        "data": {
+            "demonstrations": {"path": "d.jsonl"},
+            "comparisons": {
+                "path": "c.jsonl",
+                "minimumAgreement": {"statistic": "PercentAgreement", "atLeast": 0.8},
+            },
+            "prompts": {"path": "p.jsonl"},
+            "heldOut": {"fraction": 0.25},
+        },
+        "evaluation": {"promptCount": 4},
+    }
