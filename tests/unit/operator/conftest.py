@@ -25,6 +25,12 @@ spec:
 
 
 @pytest.fixture(scope="session")
+def manifest_text() -> str:
+    """The smallest manifest; what is added to it, indented by four, goes on in `spec.data`."""
+    return MANIFEST
+
+
+@pytest.fixture(scope="session")
 def build_run() -> Callable[..., RLHFRun]:
     """Build a run from the smallest manifest, `--set` overrides and a status."""
 

@@ -108,7 +108,7 @@ def start(device: Device) -> Ranks:
         dist_backend="nccl" if use_cuda else "gloo", timeout=PATIENCE, verbose=False
     )
     # DeepSpeed would make this group itself, for gradients, with its default patience.
-    groups.__dict__["_WORLD_GROUP"] = torch.distributed.new_group(timeout=PATIENCE)
+    groups._WORLD_GROUP = torch.distributed.new_group(timeout=PATIENCE)  # noqa: SLF001 - as above
     return Ranks(
         torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.device(name)
     )

@@ -236,7 +236,7 @@ class _PPO:
         self.telemetry.finish_step(self.step, event=breach.message)
         exported = f"the policy of step {certified}" if certified else "the SFT model"
         raise GuardStopError(
-            f"{breach.message}; exported {exported}, the newest measured inside the limit",
+            f"{breach.message}; exported {exported}, the newest whole one inside the limit",
             reason=breach.reason.value,
             facts=replace(
                 self.facts(measured, model_path=self.context.paths.model), certified_step=certified

@@ -72,41 +72,25 @@ def test_overrides_reach_present_absent_and_null_places(
     assert (run.spec.model.source, run.metadata.name) == ("7", "x")
 
 
-HEAD = """\
-apiVersion: rlhf.dev/v1alpha1
-kind: RLHFRun
-metadata: {name: demo}
-spec:
-  model: {source: base}
-"""
-
-DATA = """\
-  data:
-    demonstrations: {path: d.jsonl}
-    comparisons: {path: c.jsonl}
-    prompts: {path: p.jsonl}
-"""
-
-
-def test_override_leaves_the_aliases_of_a_map_as_they_are() -> None:
-    text = HEAD + DATA + "  sft: &o {learningRate: 1e-5}\n  rewardModel: *o\n"
+def test_override_leaves_the_aliases_of_a_map_as_they_are(manifest_text: str) -> None:
+    text = manifest_text + "  sft: &o {learningRate: 1e-5}\n  rewardModel: *o\n"
     spec = parse_manifest(text, "r.yaml", ["spec.sft.learningRate=2e-5"]).spec
     assert (spec.sft.learning_rate, spec.reward_model.learning_rate) == (2e-5, 1e-5)
     spec = parse_manifest(text, "r.yaml", ["spec.rewardModel.learningRate=2e-5"]).spec
     assert (spec.sft.learning_rate, spec.reward_model.learning_rate) == (1e-5, 2e-5)
 
 
-def test_override_leaves_the_aliases_of_a_source_as_they_are() -> None:
+def test_override_leaves_the_aliases_of_a_source_as_they_are(manifest_text: str) -> None:
     held_out = "    heldOut: {demonstrations: &j {path: h.jsonl}, prompts: *j}\n"
     overrides = ["spec.data.heldOut.prompts.path=q.jsonl"]
-    found = parse_manifest(HEAD + DATA + held_out, "r.yaml", overrides).spec.data.held_out
+    found = parse_manifest(manifest_text + held_out, "r.yaml", overrides).spec.data.held_out
     assert found.demonstrations is not None
     assert found.prompts is not None
     assert (found.demonstrations.path, found.prompts.path) == ("h.jsonl", "q.jsonl")
 
 
-def test_override_leaves_what_is_merged_elsewhere_as_it_is() -> None:
-    text = f"""{HEAD}{DATA}
+def test_override_leaves_what_is_merged_elsewhere_as_it_is(manifest_text: str) -> None:
+    text = f"""{manifest_text}
   sft: &m {{epochs: 2, from: {{path: a}}}}
   rewardModel:
     <<: *m
@@ -120,7 +104,7 @@ def test_override_leaves_what_is_merged_elsewhere_as_it_is() -> None:
     assert (spec.sft.epochs, spec.reward_model.epochs) == (9, 3)
 
 
-def test_override_keeps_the_lines_of_its_neighbours() -> None:
-    text = HEAD + DATA + "  ppo:\n    kl:\n      targetNats: 4\n      coefficient: -1\n"
-    with pytest.raises(InvalidManifestError, match=r"^r\.yaml:13: spec\.ppo\.kl\.coefficient=-1"):
+def test_override_keeps_the_lines_of_its_neighbours(manifest_text: str) -> None:
+    text = manifest_text + "  ppo:\n    kl:\n      targetNats: 4\n      coefficient: -1\n"
+    with pytest.raises(InvalidManifestError, match=r"^r\.yaml:15: spec\.ppo\.kl\.coefficient=-1"):
         parse_manifest(text, "r.yaml", ["spec.ppo.kl.targetNats=5"])

@@ -13,6 +13,7 @@ from rlhf_trainer.contract import AttemptPaths, Phase, Workspace
 from rlhf_trainer.engine.manifest import entries, files_of, write_manifest
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.ppo import _PPO
 from rlhf_trainer.phases.recovery import STATE, PhaseState, Recovery
 from rlhf_trainer.telemetry.telemetry import SilentTelemetry
 
@@ -38,8 +39,17 @@ def checkpoint(paths: AttemptPaths, step: int) -> Path:
     state = PhaseState(step=step, certified_step=CERTIFIED)
     (folder / STATE).write_text(state.model_dump_json(by_alias=True), encoding="utf-8")
     (folder / "model.safetensors").write_bytes(bytes(range(256)))
+    (folder / "engines").mkdir()
+    (folder / "engines" / "states.pt").write_bytes(bytes(range(256)))
     write_manifest(folder, entries(folder, files_of(folder)))
     return folder
+
+
+def flip(file: Path) -> None:
+    """Change one bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
 
 
 def context(workspace: Path, attempt: int) -> PhaseContext:
@@ -61,9 +71,7 @@ def test_only_a_whole_certified_checkpoint_is_taken_over(
     certified = checkpoint(first.paths, CERTIFIED)
     checkpoint(first.paths, NEWEST)
     if is_damaged:
-        data = bytearray((certified / "model.safetensors").read_bytes())
-        data[100] ^= 1
-        (certified / "model.safetensors").write_bytes(data)
+        flip(certified / "model.safetensors")
     second = context(tmp_path, 2)
     recovery = Recovery(second, ONE_RANK, {})
     assert (recovery.resumed_from.attempt, recovery.resumed_from.step) == (1, NEWEST)
@@ -83,3 +91,24 @@ def test_attempt_that_is_started_again_goes_on_from_what_it_had_picked(tmp_path:
     again = Recovery(second, ONE_RANK, {})
     assert again.resumed_from == picked
     assert again.checkpoints.certified_step == CERTIFIED
+
+
+@pytest.mark.parametrize(
+    ("damaged", "exported"),
+    [
+        pytest.param("engines/states.pt", CERTIFIED, id="what-is-not-exported"),
+        pytest.param("model.safetensors", 0, id="the-policy"),
+    ],
+)
+def test_policy_that_was_damaged_since_it_was_certified_is_not_exported(
+    tmp_path: Path, damaged: str, exported: int
+) -> None:
+    phase = object.__new__(_PPO)  # of all it has, what it exports by
+    phase.context = context(tmp_path, 1)
+    phase.telemetry = phase.context.telemetry
+    phase.recovery = Recovery(phase.context, ONE_RANK, {})
+    flip(checkpoint(phase.context.paths, CERTIFIED) / damaged)
+    assert phase._whole(CERTIFIED) == exported
+    assert isinstance(phase.telemetry, Notes)
+    told = [note.partition(":")[0] for note in phase.telemetry.told]
+    assert told == ([] if exported else ["the policy of step 2 is not exported"])

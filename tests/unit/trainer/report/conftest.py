@@ -215,7 +215,7 @@ class MadeUpRun:
         self.end(
             Phase.PPO,
             Outcome.STOPPED,
-            f"{message}; exported the policy of step 2, the newest measured inside the limit",
+            f"{message}; exported the policy of step 2, the newest whole one inside the limit",
             reason="KLCeilingExceeded",
             step=4,
             certified_step=2,
