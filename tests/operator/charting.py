@@ -55,12 +55,19 @@ class Helm:
         file.write_text(json.dumps({**IMAGES, **values}), encoding="utf-8")
         return f"--values={file}"
 
-    def template(self, values: Mapping[str, Any]) -> list[Json]:
-        """Return the chart's manifests."""
+    def template(
+        self, values: Mapping[str, Any], *, name: str = "rlhf", namespace: str = NAMESPACE
+    ) -> list[Json]:
+        """Return the manifests of a release, read as Kubernetes reads them: by YAML 1.1.
+
+        A key that stands twice in a map is an error.
+        """
         version = f"--kube-version={self.kubernetes_version}"
-        where = ("rlhf", str(CHART), "--namespace", NAMESPACE, version)
+        where = (name, str(CHART), "--namespace", namespace, version)
         text = self("template", *where, self.values(values))
-        return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
+        yaml = YAML(typ="safe", pure=True)
+        yaml.version = (1, 1)
+        return [one for one in yaml.load_all(text) if one]
 
 
 def fetched(module: str, folder: Path | None = None) -> tuple[Path, str]:

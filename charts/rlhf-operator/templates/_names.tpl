@@ -1,7 +1,7 @@
 {{/* Labels by which the operator's pods are found; they can never change. */}}
 {{- define "rlhf-operator.selector" -}}
 app.kubernetes.io/name: rlhf-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Labels of everything that the chart makes. */}}

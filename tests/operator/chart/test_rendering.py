@@ -27,6 +27,13 @@ TEAMS = ["team-a", "team-b"]
 
 NO_CRDS = {"enabled": False}
 
+NAMES = ["2024", "no"]
+"""Names of namespaces that YAML takes for something else unless they are quoted."""
+
+AGGREGATE_TO_VIEW = "rbac.authorization.k8s.io/aggregate-to-view"
+NEAREST = {"team": "nearest", "grafana_dashboard": "nearest"}
+WATCHING = ("podMonitors", "dashboards", "alerts")
+
 MATRIX: dict[str, Json] = {
     "defaults": {},
     "namespaces": {"namespaces": TEAMS, "crds": NO_CRDS},
@@ -66,6 +73,10 @@ MATRIX: dict[str, Json] = {
         "podAnnotations": {"sidecar.istio.io/inject": "false"},
         "serviceAccount": {"annotations": {"a": "b"}},
     },
+    "emptied": {
+        **dict.fromkeys(("commonLabels", "podLabels", "podAnnotations")),
+        **{value: {"enabled": True, "labels": None} for value in WATCHING},
+    },
     "tuned": {
         "workers": 2,
         "resyncSeconds": 86400,
@@ -80,6 +91,13 @@ def pod(manifests: list[Json]) -> Json:
     (deployment,) = (one for one in manifests if one["kind"] == "Deployment")
     template: Json = deployment["spec"]["template"]
     return template
+
+
+def validate(manifest: Json) -> None:
+    """Hold a manifest against the schema of its kind, if it is one of Kubernetes' own."""
+    if manifest["kind"] not in MONITORING:
+        for version in SCHEMAS:
+            kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def kinds(manifests: list[Json]) -> Counter[str]:
@@ -113,9 +131,7 @@ def test_manifests_meet_the_schemas_of_kubernetes(
 ) -> None:
     manifests = rendered(name)
     for manifest in manifests:
-        if manifest["kind"] not in MONITORING:
-            for version in SCHEMAS:
-                kubernetes_validate.validate(manifest, version, strict=True)
+        validate(manifest)
     identities = [
         (m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests
     ]
@@ -127,7 +143,7 @@ def test_everything_is_labelled_and_the_process_reads_its_arguments(
     rendered: Callable[[str], list[Json]], name: str
 ) -> None:
     manifests, values = rendered(name), MATRIX[name]
-    wanted = {"app.kubernetes.io/instance": "rlhf", **values.get("commonLabels", {})}
+    wanted = {"app.kubernetes.io/instance": "rlhf", **(values.get("commonLabels") or {})}
     for manifest in manifests:
         if manifest["kind"] != "CustomResourceDefinition":
             assert wanted.items() <= manifest["metadata"]["labels"].items()
@@ -200,6 +216,60 @@ def test_scraping_is_told_by_annotations_or_by_monitors(
     assert annotations["prometheus.io/scrape"] == "true"
     assert annotations["prometheus.io/port"] == "9000"
     assert "prometheus.io/scrape" not in pod(rendered("watched"))["metadata"]["annotations"]
+
+
+def test_label_that_is_set_in_several_places_stands_once_with_the_nearest_value(helm: Helm) -> None:
+    common = {"team": "common", "grafana_dashboard": "common", AGGREGATE_TO_VIEW: "common"}
+    manifests = helm.template(
+        {
+            "crds": NO_CRDS,
+            "commonLabels": common,
+            "podLabels": {"team": "nearest"},
+            **{value: {"enabled": True, "labels": NEAREST} for value in WATCHING},
+        }
+    )
+    for manifest in manifests:
+        validate(manifest)
+        wanted = dict(common)
+        if manifest["kind"] in MONITORING or manifest["metadata"]["name"] == "rlhf-dashboards":
+            wanted |= NEAREST
+        if manifest["metadata"]["name"] == "rlhf-viewer":
+            wanted[AGGREGATE_TO_VIEW] = "true"
+        assert wanted.items() <= manifest["metadata"]["labels"].items()
+    assert pod(manifests)["metadata"]["labels"]["team"] == "nearest"
+
+
+def test_annotation_of_the_operators_pods_that_is_set_again_stands_once(helm: Helm) -> None:
+    own = {"prometheus.io/scrape": "false", "prometheus.io/path": ""}
+    manifests = helm.template({"crds": NO_CRDS, "podAnnotations": own})
+    assert pod(manifests)["metadata"]["annotations"] == {
+        "kubectl.kubernetes.io/default-container": "operator",
+        "prometheus.io/port": "8080",
+        **own,
+    }
+
+
+def test_names_that_look_like_numbers_or_booleans_stay_names(helm: Helm) -> None:
+    manifests = helm.template(
+        {
+            "crds": NO_CRDS,
+            "namespaces": NAMES,
+            "pools": {"on": {}, "7": {"gpusPerNode": 8}},
+            "networkPolicy": {"metricsFrom": [PEER], "trainers": {"namespaces": NAMES}},
+            "runtimeClassName": "1",
+            "priorityClassName": "2",
+            **{value: {"enabled": True} for value in WATCHING},
+        },
+        name="2025",
+        namespace="2026",
+    )
+    for manifest in manifests:
+        validate(manifest)
+        assert manifest["metadata"]["name"].partition("-")[0] == "2025"
+        assert manifest["metadata"].get("namespace", "2026") in ("2026", *NAMES)
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == "2025"
+    (pools,) = (one for one in manifests if one["metadata"]["name"] == "2025-pools")
+    assert parse_pools(pools["data"]).keys() == {"on", "7"}
 
 
 def test_definition_outlives_its_release(rendered: Callable[[str], list[Json]]) -> None:
