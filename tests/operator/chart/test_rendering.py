@@ -25,6 +25,13 @@ MONITORING = ("PodMonitor", "PrometheusRule")
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 TEAMS = ["team-a", "team-b"]
 
+DNS = {
+    "ports": [
+        {"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")
+    ]
+}
+"""The rule by which names can be looked up, on OpenShift, too."""
+
 NO_CRDS = {"enabled": False}
 
 NAMES = ["2024", "no"]
@@ -282,6 +289,7 @@ def test_egress_to_trainers_is_theirs_alone_unless_they_are_on_the_nodes_network
 ) -> None:
     def rule(name: str) -> Json:
         (policy,) = (m for m in rendered(name) if m["kind"] == "NetworkPolicy")
+        assert policy["spec"]["egress"][0] == DNS
         found: Json = policy["spec"]["egress"][-1]
         assert found["ports"] == [{"port": 8000, "protocol": "TCP"}]
         return found
@@ -302,7 +310,7 @@ def test_trainers_go_nowhere_else_where_no_egress_is_named(
         assert spec["policyTypes"] == ["Ingress", "Egress"]
         to_ranks, dns = spec["egress"]
         assert to_ranks["to"][0]["podSelector"] == spec["podSelector"]
-        assert {port["port"] for port in dns["ports"]} == {53}
+        assert dns == DNS
 
 
 @pytest.mark.parametrize(
