@@ -51,8 +51,10 @@ class Pool(ConfigModel):
     """
 
     host_network: bool = False
-    """Whether training pods use the node's network, as some RDMA set-ups need; Pod Security
-    `restricted` and `baseline` refuse such pods. Default: false.
+    """Whether training pods use the node's network, as some RDMA set-ups need. A node then takes
+    one such pod, whatever it asks for, and its ports 8000 (metrics) and 23456 (the training
+    operator's) must be free; Pod Security `restricted` and `baseline` refuse such pods.
+    Default: false.
     """
 
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from rlhf_operator.api import PhaseSize, Pool, RLHFRun, host_network_warning, placement_refusal
-from rlhf_trainer.contract import Phase
+from rlhf_trainer.contract import METRICS_PORT, Phase
 
 POOLS = {
     pool.name: pool
@@ -100,6 +100,10 @@ def test_phase_that_has_begun_is_held_against_the_size_it_has(
 def test_no_pools_are_said_to_be_none(build_run: Callable[..., RLHFRun]) -> None:
     refused = placement_refusal(build_run().spec, {})
     assert str(refused) == "spec.placement.pool=local: no such pool here; use one of: none"
+
+
+def test_host_network_says_which_port_of_the_node_must_be_free() -> None:
+    assert f"ports {METRICS_PORT} (metrics)" in str(Pool.model_fields["host_network"].description)
 
 
 def test_host_network_is_told_with_what_it_means(build_run: Callable[..., RLHFRun]) -> None:
