@@ -40,8 +40,12 @@ def watched(
     spec: RLHFRunSpec,
     now: datetime,
 ) -> WatchStatus | None:
-    """Return the guard's state after the steps of an attempt that it has not judged yet."""
-    if not kl_nats or not is_watched(phase.phase, spec):
+    """Return the guard's state after the steps of an attempt that it has not judged yet.
+
+    Steps are judged when they are seen, whoever enforces the rule: where the operator does not, no
+    breach comes of it, and none later, when it is asked to.
+    """
+    if not kl_nats or phase.phase is not Phase.PPO:
         return watch
     watch = watch or _carried(phase.watch, first=kl_nats[0][0])
     rules = GuardRules(kl=GuardRules.from_config(spec, Enforcer.OPERATOR).kl)

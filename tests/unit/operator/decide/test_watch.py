@@ -289,3 +289,30 @@ def test_breach_does_not_wait_while_other_writes_do(tell: Tell) -> None:
     story.after(0, busy=True)
     story.after(1, shown(40.0), busy=True, crowded=True)
     assert story.phase.running.watch.breach == "KLCeilingExceeded"
+
+
+def test_steps_of_before_are_not_judged_once_the_operator_is_to_enforce(
+    tell: Tell, build_run: Callable[..., RLHFRun]
+) -> None:
+    story = tell(*LIMITS, "spec.guard.kl.enforcedBy=[Trainer]").in_ppo()
+    story.after(0)
+    story.after(1, shown(40.0, 12.0, 12.0, 12.0))
+    watch = story.phase.running.watch
+    assert (watch.last_step, watch.breach) == (3, None)
+    story.run = story.run.model_copy(update={"spec": build_run(*LIMITS).spec})
+    story.after(30, shown(40.0, 12.0, 12.0, 12.0))
+    assert story.phase.running.watch.breach is None
+    story.after(30, shown(12.0, 12.0, first=4))
+    assert story.phase.running.watch.breach == "KLLimitExceeded"
+
+
+@pytest.mark.parametrize(
+    "overrides", [("spec.guard.kl.enforcedBy=[Trainer]",), ()], ids=["trainer", "both"]
+)
+def test_steps_are_judged_in_ppo_alone(
+    build_run: Callable[..., RLHFRun], noon: datetime, overrides: tuple[str, ...]
+) -> None:
+    spec = build_run(*LIMITS, *overrides).spec
+    sft = PhaseStatus(iteration=1, phase=Phase.SFT)
+    assert watched(sft, None, [(1, 40.0)], spec, noon) is None
+    assert watched(PPO, None, [(1, 40.0)], spec, noon).last_step == 1
