@@ -51,7 +51,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "heartbeat",
         _C,
-        "Signs of life: micro-batches, blocks of checkpoints. Standing still is a hang.",
+        "Signs of life: micro-batches, blocks of what is saved. Standing still is a hang.",
     ),
     Metric(
         "kl_nats",

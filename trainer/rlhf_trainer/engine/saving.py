@@ -21,19 +21,24 @@ from rlhf_trainer.files import put_in_place, sync, write_folder
 from rlhf_trainer.models.adapters import Role, save_adapter
 
 
-def save_folder(folder: Path, add: Callable[[Path], object]) -> None:
-    """Let `add` fill a folder and list what is in it; a reader never sees half of it."""
+def save_folder(folder: Path, add: Callable[[Path], object], beat: Beat) -> None:
+    """Let `add` fill a folder and list what is in it; a reader never sees half of it.
+
+    `beat` is called as it gets on: a large model takes longer than a hang.
+    """
 
     def write(target: Path) -> None:
-        add(target)
-        write_manifest(target, entries(target, files_of(target)))
+        with beating_while_growing(target, beat):
+            add(target)
+        files = _on_disk(target, beat)
+        write_manifest(target, entries(target, files, beat))
 
     write_folder(folder, write)
 
 
-def save_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: Path, folder: Path, beat: Beat) -> None:
     """Write a model and its tokenizer, safetensors only."""
-    save_folder(folder, lambda target: add_model(model, tokenizer, target))
+    save_folder(folder, lambda target: add_model(model, tokenizer, target), beat)
 
 
 def add_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
@@ -55,14 +60,14 @@ def add_adapter_model(
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
 
 
-def copy_model(source: Path, folder: Path, *, ignore: Sequence[str] = ()) -> None:
+def copy_model(source: Path, folder: Path, beat: Beat, *, ignore: Sequence[str] = ()) -> None:
     """Copy a saved model, without what a checkpoint has besides; a reader never sees half of it."""
 
     def add(target: Path) -> None:
         left_out = shutil.ignore_patterns(MANIFEST, *ignore)
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=left_out)
 
-    save_folder(folder, add)
+    save_folder(folder, add, beat)
 
 
 def write_together(
@@ -82,10 +87,7 @@ def write_together(
     with beating_while_growing(temporary, beat):
         write(temporary)
         ranks.barrier()
-    files = files_of(temporary)
-    for path in files:
-        sync(path)
-        beat()
+    files = _on_disk(temporary, beat)
     # A node may not see yet what another one has just written, so the lists are put together.
     seen = ranks.gather([path.relative_to(temporary) for path in files])
     names = sorted({name for part in seen for name in part})
@@ -96,6 +98,15 @@ def write_together(
         write_manifest(temporary, listed)
         put_in_place(temporary, folder)
     ranks.barrier()
+
+
+def _on_disk(folder: Path, beat: Beat) -> list[Path]:
+    """Return the files of a folder once the disk has them."""
+    files = files_of(folder)
+    for path in files:
+        sync(path)
+        beat()
+    return files
 
 
 def flaw_seen_together(

@@ -13,7 +13,6 @@ from rlhf_trainer.algorithms.schedule import learning_rate_factor
 from rlhf_trainer.config.guard import GuardAction
 from rlhf_trainer.config.ppo import KLController
 from rlhf_trainer.data.order import BatchStream, Tail
-from rlhf_trainer.engine.growing import beating_while_growing
 from rlhf_trainer.engine.ranks import Ranks
 from rlhf_trainer.engine.saving import copy_model
 from rlhf_trainer.errors import DivergedError, Facts, GuardStopError
@@ -256,8 +255,8 @@ class _PPO:
         """Export the policy of a checkpoint; step 0 is the SFT model."""
         source = self.context.paths.checkpoint(step) if step else self.context.sft_model()
         if self.ranks.is_main:
-            with beating_while_growing(self.context.paths.root, self.telemetry.heartbeat):
-                copy_model(source, self.context.paths.model, ignore=NOT_THE_MODEL)
+            beat = self.telemetry.heartbeat
+            copy_model(source, self.context.paths.model, beat, ignore=NOT_THE_MODEL)
         self.ranks.barrier()
 
     def facts(

@@ -221,7 +221,8 @@ class _Training:
 
     def _restore_best(self, step: int) -> None:
         if self._ranks.is_main:
-            copy_model(self._context.paths.checkpoint(step) / BEST, self._context.paths.model)
+            paths, beat = self._context.paths, self._context.telemetry.heartbeat
+            copy_model(paths.checkpoint(step) / BEST, paths.model, beat)
         self._ranks.barrier()
 
     def _add_best(self, folder: Path) -> None:
@@ -289,23 +290,24 @@ class _Training:
 
 def _save(context: PhaseContext, network: ScalarHead) -> None:
     tokenizer, folder = context.prepared().tokenizer, context.paths.model
+    beat = context.telemetry.heartbeat
     if context.reward_model_config.lora is None:
-        save_model(network.classifier, tokenizer, folder)
+        save_model(network.classifier, tokenizer, folder, beat)
         return
     add = partial(add_adapter_model, network.classifier, Role.REWARD, tokenizer, head=network.head)
-    save_folder(folder, add)
+    save_folder(folder, add, beat)
 
 
 def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> ScoreNormalisation:
     """Measure the best weights' raw scores and store the affine map with the exported model."""
     folder = context.paths.model
-    held = context.reward_model_config
+    held, beat = context.reward_model_config, context.telemetry.heartbeat
     classifier = load_classifier(folder, held, ranks.device, merging=False)
     scorer = Scorer.of(
         classifier,
         context.config.reward_model.tokens_per_micro_batch,
         ranks,
-        context.telemetry.heartbeat,
+        beat,
         packing=packs(classifier, context.config.reward_model.packing, PACKING),
     )
     demonstrations, pairs = prepared.demonstrations(), prepared.pairs()
@@ -327,10 +329,10 @@ def _normalise(context: PhaseContext, ranks: Ranks, prepared: PreparedData) -> S
     normalisation = ScoreNormalisation(mean, std)
     if ranks.is_main:
         if is_adapter(folder):
-            save_folder(folder, partial(_with_normalisation, folder, normalisation))
+            save_folder(folder, partial(_with_normalisation, folder, normalisation), beat)
         else:
             normalisation.store(classifier)
-            save_model(classifier, prepared.tokenizer, folder)
+            save_model(classifier, prepared.tokenizer, folder, beat)
     ranks.barrier()
     return normalisation
 

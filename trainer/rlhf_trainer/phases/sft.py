@@ -198,9 +198,10 @@ def _export(engine: TrainingEngine, policy: Policy, context: PhaseContext, ranks
     with engine.gathered():
         if ranks.is_main:
             tokenizer, folder = context.prepared().tokenizer, context.paths.model
+            beat = context.telemetry.heartbeat
             if context.config.model.lora is None:
-                save_model(policy.lm, tokenizer, folder)
+                save_model(policy.lm, tokenizer, folder, beat)
             else:
                 add = partial(add_adapter_model, policy.lm, Role.POLICY, tokenizer)
-                save_folder(folder, add)
+                save_folder(folder, add, beat)
     ranks.barrier()
