@@ -62,3 +62,31 @@ def test_running_phase_serves_the_contracts_metrics_and_its_history(
     steps = [record["step"] for record in history]
     assert steps == list(range(2, 2 + len(steps)))
     assert launcher.returncode == 143
+
+
+@pytest.mark.parametrize("trained", [2], ids=str, indirect=True)
+@pytest.mark.parametrize(
+    ("phase", "section"), [(Phase.SFT, "sft"), (Phase.REWARD_MODEL, "rewardModel")]
+)
+def test_supervised_phase_counts_the_tokens_that_it_trains_on(
+    trained: tuple[Launching, dict[Phase, Ended]], phase: Phase, section: str
+) -> None:
+    long: dict[str, object] = {"maximumSteps": 100_000, "epochs": 1000}
+    if phase is Phase.REWARD_MODEL:
+        long["earlyStopping"] = {"patience": 1000}
+    launcher, paths = trained[0].beside(phase).start(phase, training_config(**{section: long}))
+    try:
+        address = wait_for_step(launcher, paths, 3)
+        families = list(text_string_to_metric_families(fetch(f"{address}/metrics")))
+    finally:
+        launcher.terminate()
+        launcher.communicate()
+    tokens = {
+        sample.labels["kind"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "rlhf_tokens_total"
+    }
+    assert tokens.keys() == {"prompt", "response", "trained"}
+    assert tokens.pop("trained") > 0
+    assert set(tokens.values()) == {0}

@@ -25,6 +25,8 @@ class Metric:
     kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
+    from_start: tuple[str, ...] = ()
+    """Values of its only label that a counter has at 0 before anything is counted."""
 
     @property
     def series(self) -> str:
@@ -105,7 +107,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("gradient_norm", _G, "Global gradient norm of the last update, before clipping."),
     Metric("win_rate", _G, "Win rate against the SFT policy by the judge; ties count half."),
     Metric("step_duration_seconds", _G, "Wall time of the last step's stages.", ("stage",)),
-    Metric("tokens", _C, "Tokens worked through, by kind: prompt, response, trained.", ("kind",)),
+    Metric(
+        "tokens",
+        _C,
+        "Tokens worked through, by kind: prompt and response of rollouts; trained, which are those "
+        "of responses in PPO, and all but padding in SFT and RewardModel.",
+        ("kind",),
+        from_start=("prompt", "response", "trained"),
+    ),
     Metric("guard_breaches", _C, "Breaches of the guard's rules.", ("signal", "action")),
     Metric("resident_memory_bytes", _G, "Largest resident memory of rank 0's process so far."),
 )

@@ -238,7 +238,9 @@ class _Training:
             scores = self._scores([pairs[row] for row in rows])
             return bradley_terry(scores[: len(rows)], scores[len(rows) :], num_pairs=len(pairs))
 
-        return updater.update(step, [self._pair_length(pair) for pair in pairs], loss_of)
+        lengths = [self._pair_length(pair) for pair in pairs]
+        num_tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        return updater.update(step, lengths, loss_of, num_tokens=num_tokens)
 
     def _scores(self, pairs: list[PairTokens]) -> Tensor:
         """Return raw scores, all chosen first, then all rejected."""

@@ -163,7 +163,8 @@ def _update(
         logp_N = forward([batch[index] for index in indices])
         return cross_entropy(logp_N, num_tokens=num_tokens)
 
-    return updater.update(step, [len(item.tokens) for item in batch], loss_of)
+    lengths = [len(item.tokens) for item in batch]
+    return updater.update(step, lengths, loss_of, num_tokens=sum(lengths))
 
 
 @torch.no_grad()

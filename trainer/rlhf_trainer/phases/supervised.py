@@ -51,12 +51,18 @@ class SupervisedUpdater:
         self._packing = packing
 
     def update(
-        self, step: int, lengths: Sequence[int], loss_of: Callable[[list[int]], Tensor]
+        self,
+        step: int,
+        lengths: Sequence[int],
+        loss_of: Callable[[list[int]], Tensor],
+        *,
+        num_tokens: int,
     ) -> UpdateStats:
         """Take the update after `step` completed ones.
 
-        lengths: of the batch's rows, in tokens. `loss_of` takes indices into them and returns their
-        loss over the whole update's denominator.
+        lengths: what the batch's rows cost, in tokens. `loss_of` takes indices into them and
+        returns their loss over the whole update's denominator. num_tokens: of the batch, which all
+        ranks share, without padding.
 
         Raises:
             DivergedError: the loss or the gradient is not finite.
@@ -89,6 +95,7 @@ class SupervisedUpdater:
         require_finite("gradient norm", norm, step + 1)
         self._telemetry.set("learning_rate", factor * self._engine.largest_learning_rate)
         self._telemetry.set("gradient_norm", norm)
+        self._telemetry.increment("tokens", float(num_tokens), kind="trained")
         return UpdateStats(loss, norm)
 
 

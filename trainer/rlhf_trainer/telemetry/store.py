@@ -38,8 +38,11 @@ class MetricStore(Collector):
         self._values: dict[str, dict[Labels, float]] = {metric.name: {} for metric in METRICS}
         self._set_in_step: dict[str, float] = {}
         for metric in METRICS:
+            # A rate begins with a counter's second sample: a first one of 0 loses no step.
             if metric.kind is MetricKind.COUNTER and not metric.labels:
                 self._values[metric.name][()] = 0.0
+            for label in metric.from_start:
+                self._values[metric.name][(label,)] = 0.0
 
     def set(self, name: str, value: float, labels: Mapping[str, str]) -> None:
         """Set a gauge.

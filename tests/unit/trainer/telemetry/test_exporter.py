@@ -54,6 +54,15 @@ def test_metrics_parse_as_open_metrics_and_carry_every_name_of_the_contract(
     assert all(family.documentation for family in families)
 
 
+def test_every_kind_of_token_is_told_before_any_is_counted(
+    open_telemetry: Any, paths: AttemptPaths
+) -> None:
+    open_telemetry(port=0)
+    _, _, text = get(paths, "/metrics")
+    for kind in ("prompt", "response", "trained"):
+        assert f'rlhf_tokens_total{{kind="{kind}"}} 0.0' in text
+
+
 def test_metrics_are_text_format_unless_open_metrics_is_asked_for(
     open_telemetry: Any, paths: AttemptPaths
 ) -> None:
@@ -70,7 +79,7 @@ def test_metrics_never_set_are_not_exported(open_telemetry: Any, paths: AttemptP
     samples = {
         sample.name for family in text_string_to_metric_families(text) for sample in family.samples
     }
-    assert samples == {"rlhf_run_info", "rlhf_heartbeat_total"}
+    assert samples == {"rlhf_run_info", "rlhf_heartbeat_total", "rlhf_tokens_total"}
 
 
 def test_run_info_says_which_run_this_is(open_telemetry: Any, paths: AttemptPaths) -> None:
