@@ -22,9 +22,14 @@ GRAFANA_TIMES = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "6h"
 
 
 def example_metrics() -> OperatorMetrics:
-    """Return the metrics of an operator with a run evaluated and stopped, so that all are there."""
+    """Return the metrics of an operator with a run evaluated, stopped and read: all are there."""
     run = Summary(
-        namespace="default", name="run", phase="Stopped", stopped_by="Trainer", win_rate=0.5
+        namespace="default",
+        name="run",
+        phase="Stopped",
+        stopped_by="Trainer",
+        win_rate=0.5,
+        unreadable=False,
     )
     return OperatorMetrics(lambda: [run], lambda: 0, lambda: True)
 

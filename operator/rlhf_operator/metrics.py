@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from rlhf_operator.api import PhaseState, PhaseStatus, RunOutcome, RunStatus, StoppedBy
-from rlhf_operator.decide.conditions import KL_EXCEEDED
+from rlhf_operator.decide.conditions import KL_EXCEEDED, READ, UNREADABLE
 from rlhf_trainer.contract import Phase
 
 PREFIX = "rlhf_operator_"
@@ -36,6 +36,8 @@ class Summary:
     """KL at that stop, in nats."""
     win_rate: float | None = None
     """Of its newest evaluation; None before there is one."""
+    unreadable: bool | None = None
+    """Whether the live attempt's metrics cannot be read; None if nothing is alive or read yet."""
 
     @classmethod
     def of(cls, namespace: str, name: str, status: Mapping[str, Any]) -> Self:
@@ -50,6 +52,7 @@ class Summary:
             stopped_by=str(stop.get("by", "")) if over else "",
             stopped_at_kl=float(stop.get("klNats") or 0) if over else 0.0,
             win_rate=_win_rate(status.get("phases") or []),
+            unreadable=_unreadable(status.get("conditions") or []),
         )
 
 
@@ -57,6 +60,13 @@ def _win_rate(phases: Iterable[Mapping[str, Any]]) -> float | None:
     found = [phase.get("metrics") or {} for phase in phases]
     rates = [float(metrics["winRate"]) for metrics in found if "winRate" in metrics]
     return rates[-1] if rates else None
+
+
+def _unreadable(conditions: Iterable[Mapping[str, Any]]) -> bool | None:
+    reasons = [
+        str(one.get("reason")) for one in conditions if one.get("type") == "MetricsAvailable"
+    ]
+    return {READ: False, UNREADABLE: True}.get(reasons[0]) if reasons else None
 
 
 class OperatorMetrics:
@@ -171,6 +181,11 @@ class _Live(Collector):
             "Win rate of a run in its newest evaluation, until the run is deleted.",
             labels=["run_namespace", "run_name"],
         )
+        unreadable = GaugeMetricFamily(
+            f"{PREFIX}metrics_unreadable",
+            "1 for a run whose live attempt's metrics cannot be read, 0 where they can.",
+            labels=["run_namespace", "run_name"],
+        )
         found = list(self._runs())
         for labels, count in sorted(Count((run.phase, run.outcome) for run in found).items()):
             runs.add_metric(labels, count)
@@ -179,9 +194,12 @@ class _Live(Collector):
                 stopped.add_metric([run.namespace, run.name, run.stopped_by], run.stopped_at_kl)
             if run.win_rate is not None:
                 won.add_metric([run.namespace, run.name], run.win_rate)
+            if run.unreadable is not None:
+                unreadable.add_metric([run.namespace, run.name], float(run.unreadable))
         yield runs
         yield stopped
         yield won
+        yield unreadable
         yield GaugeMetricFamily(
             f"{PREFIX}queue_depth", "Runs that wait for a pass.", value=self._depth()
         )

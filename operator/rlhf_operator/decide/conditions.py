@@ -29,6 +29,9 @@ KL_EXCEEDED = ("KLLimitExceeded", "KLCeilingExceeded")
 JOB_EDITED = "JobEdited"
 """Reason of `Progressing` while an attempt runs as somebody else would have it."""
 
+READ, UNREADABLE = "Read", "Unreadable"
+"""Reasons of `MetricsAvailable` once somebody has tried to read a live attempt's metrics."""
+
 
 class _Finding(NamedTuple):
     type: ConditionType
@@ -111,11 +114,11 @@ def _metrics_available(status: RunStatus, observed: Observed) -> _Finding:
     if available is None:
         return _Finding(type_, UNKNOWN, "NotReadYet", "nobody has read the attempt's metrics yet")
     if available:
-        return _Finding(type_, TRUE, "Read", "the attempt's metrics can be read")
+        return _Finding(type_, TRUE, READ, "the attempt's metrics can be read")
     return _Finding(
         type_,
         UNKNOWN,
-        "Unreadable",
+        UNREADABLE,
         "the attempt's metrics cannot be read: KL is watched by the trainer alone",
     )
 

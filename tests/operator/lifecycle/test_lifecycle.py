@@ -239,10 +239,14 @@ def test_init_container_that_breaks_pod_security_is_seen_in_a_condition(
     run.delete()
 
 
-def test_metrics_that_cannot_be_read_are_said_and_end_nothing(apply: Apply) -> None:
+def test_metrics_that_cannot_be_read_are_said_and_end_nothing(
+    apply: Apply, operator: OperatorProcess
+) -> None:
     run = apply(NAMESPACE, "silent", monitoring={"scrapeIntervalSeconds": 1})
     until(lambda: len(run.pods()) == 1, "its pod")
     run.wait("MetricsAvailable", "Unknown", "Unreadable", seconds=90)
     assert run.condition("Progressing")["reason"] == "AttemptRunning"
     assert len(run.pods()) == 1
+    told = f'rlhf_operator_metrics_unreadable{{run_name="silent",run_namespace="{NAMESPACE}"}} 1.0'
+    until(lambda: told in operator.page("/metrics"), "its metric")
     run.delete()

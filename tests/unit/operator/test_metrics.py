@@ -114,3 +114,28 @@ def test_win_rate_is_that_of_the_newest_evaluation() -> None:
     [family] = [one for one in registry.collect() if one.name == "rlhf_operator_win_rate"]
     labels = {"run_namespace": "research", "run_name": "wins"}
     assert [(one.labels, one.value) for one in family.samples] == [(labels, 0.75)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        pytest.param("Unreadable", 1, id="unreadable"),
+        pytest.param("Read", 0, id="read"),
+        pytest.param("NotReadYet", None, id="no-pod-yet"),
+        pytest.param("NothingRuns", None, id="between-attempts"),
+    ],
+)
+def test_live_attempt_that_cannot_be_read_is_told_by_run(reason: str, told: float | None) -> None:
+    conditions = [
+        {"type": "Accepted", "status": "True", "reason": "Valid"},
+        {"type": "MetricsAvailable", "status": "Unknown", "reason": reason},
+    ]
+    runs = [
+        Summary.of("research", "dumb", {"conditions": conditions}),
+        Summary.of("research", "new", {}),
+    ]
+    registry = OperatorMetrics(lambda: runs, lambda: 0, lambda: True).registry
+    labels = {"run_namespace": "research", "run_name": "dumb"}
+    assert registry.get_sample_value("rlhf_operator_metrics_unreadable", labels) == told
+    [family] = [one for one in registry.collect() if one.name.endswith("unreadable")]
+    assert len(family.samples) == (told is not None)
