@@ -46,16 +46,23 @@ def _asked() -> Iterator[Any]:
 
 
 def comparisons(expr: str) -> Iterator[str]:
-    """Yield each comparison of an alert so that it answers 0 or 1 instead of nothing or all."""
+    """Yield each comparison of an alert so that it answers 0 or 1 instead of nothing or all.
+
+    What only silences it, after `unless`, need not be there.
+    """
     found: list[promql.BinaryExpr] = []
+    silencing: set[str] = set()
 
     def note(node: promql.Expr) -> None:
         if isinstance(node, promql.BinaryExpr) and str(node.op) in COMPARES:
             found.append(node)
+        if isinstance(node, promql.BinaryExpr) and str(node.op) == "unless":
+            silencing.add(str(node.rhs))
 
     promql.walk(promql.parse(expr), pre_visit=note)
     for node in found:
-        yield f"({node.lhs}) {node.op} bool ({node.rhs})"
+        if str(node) not in silencing:
+            yield f"({node.lhs}) {node.op} bool ({node.rhs})"
 
 
 def answered(story: Story, expr: str) -> bool:

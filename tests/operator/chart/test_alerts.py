@@ -40,7 +40,7 @@ def test_alert_that_asks_for_something_else_fails_its_cases(
     promtool: Promtool, tmp_path: Path
 ) -> None:
     text = RULES.read_text("utf-8")
-    broken = text.replace("expr: rlhf_kl_nats > rlhf_kl_limit_nats", "expr: rlhf_kl_nats > 100")
+    broken = text.replace("  rlhf_kl_nats > rlhf_kl_limit_nats\n", "  rlhf_kl_nats > 100\n")
     assert broken != text
     (tmp_path / RULES.name).write_text(broken, encoding="utf-8")
     (runs,) = (path for path in CASES if path.stem == "runs")
