@@ -45,7 +45,7 @@ def test_alert_has_duration_severity_and_text(alert: dict[str, Any]) -> None:
     # What is absent has no value.
     assert "$value" in told["description"] or alert["expr"].startswith("absent(")
     labels = set(re.findall(r"\$labels\.(\w+)", " ".join(told.values())))
-    assert labels <= TARGET_LABELS | {"by"}
+    assert labels <= TARGET_LABELS | {"by", "run_namespace", "run_name"}
 
 
 @each_alert
