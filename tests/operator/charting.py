@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from rlhf_harness.commands import run
 from ruamel.yaml import YAML
 
 Json = dict[str, Any]
+
+Promtool = Callable[..., str]
+"""Runs promtool and returns what it printed."""
 
 IMAGES = {"image": "operator:1", "trainerImage": "trainer:1"}
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from charting import Helm, published
+from charting import Helm, Promtool, published
 from operating import NAMESPACE
 from rlhf_harness import Cluster
 from rlhf_harness.binaries import Tools
 from rlhf_harness.building import ensure_built
+from rlhf_harness.commands import run
 from rlhf_harness.errors import CommandError, UnavailableError
 from rlhf_harness.waiting import until
 
@@ -23,6 +24,17 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
         pytest.skip(str(unable))
     version = tools.version("k8s.io/kubernetes")
     return Helm(tools.path("helm"), version, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Promtool:
+    """The promtool of the pinned Prometheus, built if need be."""
+    tools = Tools()
+    try:
+        ensure_built(tools, "prometheus")
+    except UnavailableError as unable:
+        pytest.skip(str(unable))
+    return lambda *arguments: run([tools.path("promtool"), *arguments])
 
 
 @pytest.fixture(scope="session")

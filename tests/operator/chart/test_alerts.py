@@ -1,32 +1,15 @@
 """Alerts and scrapes before Prometheus' own tool: they parse, and fire when they must."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from charting import Helm
+from charting import Helm, Promtool
 from operating import CHART, ROOT
-from rlhf_harness.binaries import Tools
-from rlhf_harness.building import ensure_built
-from rlhf_harness.commands import run
-from rlhf_harness.errors import CommandError, UnavailableError
+from rlhf_harness.errors import CommandError
 
 RULES = CHART / "alerts.yaml"
 CASES = sorted((ROOT / "tests" / "alerts").glob("*.yaml"))
-
-Promtool = Callable[..., str]
-
-
-@pytest.fixture(scope="session")
-def promtool() -> Promtool:
-    """The promtool of the pinned Prometheus, built if need be."""
-    tools = Tools()
-    try:
-        ensure_built(tools, "prometheus")
-    except UnavailableError as unable:
-        pytest.skip(str(unable))
-    return lambda *arguments: run([tools.path("promtool"), *arguments])
 
 
 @pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
@@ -63,6 +46,44 @@ def test_rules_of_the_release_are_those_of_the_file_with_your_pages(
         one["annotations"]["runbook_url"] for g in rule["spec"]["groups"] for one in g["rules"]
     }
     assert {link.rpartition("/")[0] for link in links} == {"https://pages.example/runbooks"}
+
+
+def test_release_that_is_gone_is_missed_while_others_lead(
+    promtool: Promtool, helm: Helm, tmp_path: Path
+) -> None:
+    (rule,) = (
+        one
+        for one in helm.template({"alerts": {"enabled": True}})
+        if one["kind"] == "PrometheusRule"
+    )
+    (tmp_path / "rules.json").write_text(json.dumps(rule["spec"]), encoding="utf-8")
+    [alert] = [
+        one for g in rule["spec"]["groups"] for one in g["rules"] if one["alert"] == "RLHFNoLeader"
+    ]
+    release = rule["metadata"]["namespace"]
+    series = {
+        (release, "rlhf-5d4f8c7b96-abcde"): "1x20 stale",
+        (release, "rlhf-too-5d4f8c7b96-abcde"): "1x60",
+        ("elsewhere", "rlhf-5d4f8c7b96-abcde"): "1x60",
+    }
+    fires = {
+        "exp_labels": {"severity": "critical", "namespace": release},
+        "exp_annotations": alert["annotations"],
+    }
+    case = {
+        "interval": "30s",
+        "input_series": [
+            {"series": f'rlhf_operator_leads{{namespace="{where}",pod="{pod}"}}', "values": values}
+            for (where, pod), values in series.items()
+        ],
+        "alert_rule_test": [
+            {"eval_time": time, "alertname": "RLHFNoLeader", "exp_alerts": alerts}
+            for time, alerts in (("10m", []), ("20m", [fires]))
+        ],
+    }
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps({"rule_files": ["rules.json"], "tests": [case]}), encoding="utf-8")
+    promtool("test", "rules", str(path))
 
 
 def test_example_of_scrapes_is_a_configuration(promtool: Promtool) -> None:
