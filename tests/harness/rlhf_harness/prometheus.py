@@ -1,6 +1,7 @@
 """A real Prometheus that finds its targets by the API, and what it is asked for."""
 
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -59,12 +60,13 @@ def _configuration(kubeconfig: Path) -> str:
     scrapes = SCRAPES.read_text(encoding="utf-8")
     by_api = scrapes.replace("- role: pod\n", f"- role: pod\n    kubeconfig_file: {kubeconfig}\n")
     interval = f"{INTERVAL_SECONDS}s"
+    shortened = re.sub(r"scrape_interval: \w+", f"scrape_interval: {interval}", by_api)
     settings = {
-        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "global": {"evaluation_interval": interval},
         "rule_files": [str(RULES)],
     }
     own = "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
-    return own + by_api
+    return own + shortened
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,12 @@ def test_overview_names_every_alert_with_its_severity() -> None:
         assert f"(runbooks/{alert['alert']}.md) | {alert['labels']['severity']} |" in text
 
 
+def test_example_of_scrapes_reads_as_often_as_the_monitors() -> None:
+    interval = load(CHART / "values.yaml")["podMonitors"]["interval"]
+    jobs = load(ROOT / "examples" / "prometheus.yaml")["scrape_configs"]
+    assert [job["scrape_interval"] for job in jobs] == [interval, interval]
+
+
 def test_chart_values_leave_dashboards_and_alerts_off() -> None:
     values = load(CHART / "values.yaml")
     assert values["dashboards"]["enabled"] is False
