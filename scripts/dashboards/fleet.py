@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import units
 
-from dashboards.panels import Panel, Query, add_rows, board, mark
+from dashboards.panels import STEPS_WINDOW, Panel, Query, add_rows, board, mark
 
 HOURS = "suffix: GPU h"
 
@@ -13,9 +13,16 @@ def in_an_hour(counter: str, *, by: str) -> str:
     return f"sum by ({by}) (increase({counter}[1h]))"
 
 
-def quantile(share: float, series: str, *, by: str = "le") -> str:
+def mean(series: str, *, by: str) -> str:
+    """Return the query of a histogram's mean over the time shown, if anything was observed."""
+    total = f"sum by ({by}) (increase({series}_sum[$__range]))"
+    number = f"sum by ({by}) (increase({series}_count[$__range]))"
+    return f"{total} / ({number} > 0)"
+
+
+def quantile(share: float, series: str) -> str:
     """Return the query of a quantile of one of the operator's histograms."""
-    rate = f"sum by ({by}) (rate({series}_bucket[$__rate_interval]))"
+    rate = f"sum by (le) (rate({series}_bucket[$__rate_interval]))"
     return f"histogram_quantile({share}, {rate})"
 
 
@@ -72,23 +79,18 @@ RUNS = (
     ),
     Panel(
         "Throughput",
-        "Tokens per second of all runs, by kind.",
+        f"Tokens per second of all runs, by kind; mean over the {STEPS_WINDOW} before, since "
+        "tokens are counted once a step.",
         "suffix: tokens/s",
-        (Query("sum by (kind) (rate(rlhf_tokens_total[$__rate_interval]))", "{{kind}}"),),
+        (Query(f"sum by (kind) (rate(rlhf_tokens_total[{STEPS_WINDOW}]))", "{{kind}}"),),
         minimum=0,
     ),
     Panel(
         "Time of a phase",
-        "Median over phases that were completed, from the first attempt to the end.",
+        "Mean over the phases that were completed in the time shown, from the first attempt to the "
+        "end.",
         units.Seconds,
-        (
-            Query(
-                quantile(0.5, "rlhf_operator_phase_duration_seconds", by="le, phase_name").replace(
-                    "$__rate_interval", "$__range"
-                ),
-                "{{phase_name}}",
-            ),
-        ),
+        (Query(mean("rlhf_operator_phase_duration_seconds", by="phase_name"), "{{phase_name}}"),),
         minimum=0,
     ),
     Panel(
@@ -148,12 +150,20 @@ OPERATOR = (
         (Query("sum(rate(rlhf_operator_scrape_failures_total[$__rate_interval]))", "failed"),),
         minimum=0,
     ),
+    Panel(
+        "Runs that the operator cannot read",
+        "Live attempts whose metrics bring nothing: outside the trainer nobody holds their KL to "
+        "its limit, or sees a hang.",
+        units.Short,
+        (Query("sum by (run_namespace) (rlhf_operator_metrics_unreadable)", "{{run_namespace}}"),),
+        minimum=0,
+    ),
 )
 
 
 def fleet_dashboard() -> dashboard.Dashboard:
     """Return the dashboard of all runs."""
     made = board("rlhf-fleet", "RLHF / Fleet", "All RLHFRuns, and the operator.")
-    stops = "increase(rlhf_operator_kl_stops_total[1m]) > 0"
+    stops = "increase(rlhf_operator_kl_stops_total[5m]) > 0"
     made.annotation(mark("Stop on KL", stops, "by {{by}}", colour="red"))
     return add_rows(made, {"Runs": RUNS, "Operator": OPERATOR})

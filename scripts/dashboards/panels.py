@@ -13,6 +13,9 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, Variabl
 HEIGHT = 8
 """Rows of Grafana's grid that a panel takes."""
 
+STEPS_WINDOW = "15m"
+"""Window of a rate of what is counted once a step: it is to hold several."""
+
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The Prometheus that is chosen at the top of the dashboard."""
 

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import units
 
-from dashboards.panels import Panel, Query, add_rows, board, choice, mark
+from dashboards.panels import STEPS_WINDOW, Panel, Query, add_rows, board, choice, mark
 
 CHOSEN = 'namespace="$namespace",run="$run",iteration=~"$iteration",phase=~"$phase"'
 """The run, and those of its iterations and phases, that are chosen at the top."""
@@ -53,7 +53,7 @@ STATE = (
         (
             Query(
                 f"count by (phase) (count by (phase, iteration, attempt) "
-                f"(max_over_time(rlhf_step{{{CHOSEN}}}[$__range])))",
+                f"(max_over_time(rlhf_run_info{{{CHOSEN}}}[$__range])))",
                 "{{phase}}",
             ),
         ),
@@ -194,11 +194,13 @@ TRAINING = (
 MACHINE = (
     Panel(
         "Throughput",
-        "Tokens per second by kind: prompt and response in the rollout, trained in the update.",
+        "Tokens per second by kind: prompt and response in the rollout, trained in the update; "
+        f"mean over the {STEPS_WINDOW} before, since tokens are counted once a step: it means "
+        "little where a step takes longer.",
         TOKENS_PER_SECOND,
         (
             Query(
-                f"sum by (kind) (rate(rlhf_tokens_total{{{CHOSEN}}}[$__rate_interval]))", "{{kind}}"
+                f"sum by (kind) (rate(rlhf_tokens_total{{{CHOSEN}}}[{STEPS_WINDOW}]))", "{{kind}}"
             ),
         ),
         minimum=0,
@@ -219,7 +221,7 @@ MACHINE = (
     ),
     Panel(
         "Heartbeat",
-        "Micro-batches, and parts of checkpoints, per second. At 0 for "
+        "Micro-batches, and parts of checkpoints and exports, per second. At 0 for "
         "spec.runPolicy.hangTimeoutSeconds, the operator takes the attempt for hung and starts "
         "another one.",
         "suffix: /s",
@@ -249,12 +251,15 @@ MACHINE = (
 
 ROWS = {"State": STATE, "What it learns": LEARNING, "Training": TRAINING, "Machine": MACHINE}
 
-# The first minute is the moment that is marked.
-STOPS = f"max by (by) ({STOP_KL}) unless max by (by) ({STOP_KL} offset 1m)"
+# The first minute is the moment that is marked. A hand-over of the lease or a missed scrape leaves
+# a gap: what was seen within a day is not new.
+STOPS = f"max by (by) ({STOP_KL}) unless max by (by) (max_over_time({STOP_KL}[1d] offset 1m))"
 OVER = f"rlhf_kl_nats{{{CHOSEN}}} > rlhf_kl_limit_nats{{{CHOSEN}}}"
 BREACHES = f'rlhf_guard_breaches_total{{{CHOSEN},action!="Stop"}}'
 # increase() does not see a series whose first sample is 1.
-OTHER = f"increase({BREACHES}[1m]) > 0 or ({BREACHES} unless {BREACHES} offset 1m)"
+OTHER = (
+    f"increase({BREACHES}[5m]) > 0 or ({BREACHES} unless max_over_time({BREACHES}[1d] offset 1m))"
+)
 
 
 def run_dashboard() -> dashboard.Dashboard:

@@ -1,6 +1,7 @@
 """Dashboards ask for what exists, and say what they show."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,12 @@ def queries(board: dict[str, Any]) -> Iterator[str]:
 @pytest.mark.parametrize("name", BOARDS)
 def test_dashboard_queries_are_sound(name: str) -> None:
     assert [problem for query in queries(BOARDS[name]) for problem in problems(query)] == []
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_dashboard_windows_hold_several_readings(name: str) -> None:
+    windows = re.findall(r"\[(\w+)\]", " ".join(queries(BOARDS[name])))
+    assert set(windows) <= {"5m", "15m", "1h", "1d"}
 
 
 @pytest.mark.parametrize("name", BOARDS)
