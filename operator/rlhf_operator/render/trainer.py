@@ -11,6 +11,9 @@ CONTAINER = "pytorch"
 
 WORKSPACE, DATA, CONFIG, SCRATCH = "/workspace", "/data", "/etc/rlhf", "/tmp"  # noqa: S108 -- a pod's own
 
+HUB = f"{WORKSPACE}/hub"
+"""What comes from a hub is fetched once, for all phases and nodes, onto the run's volume."""
+
 DATA_FOLDER = "data"
 """Folder of the volume that holds the users' data and models."""
 
@@ -27,7 +30,7 @@ def trainer_container(
         "image": run.spec.image or image,
         "command": ["python", "-m", "rlhf_trainer.launch"],
         "args": _arguments(run, key, place),
-        "env": merged_environment([{"name": "HOME", "value": SCRATCH}], template),
+        "env": merged_environment(_environment(), template),
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -69,6 +72,10 @@ def _arguments(run: RLHFRun, key: AttemptKey, place: PlacedPhase) -> list[str]:
         "grace-seconds": run.spec.run_policy.termination_grace_period_seconds,
     }
     return [key.phase.slug, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _environment() -> list[Json]:
+    return [{"name": "HOME", "value": SCRATCH}, {"name": "HF_HOME", "value": HUB}]
 
 
 def _mounts(run: RLHFRun) -> list[Json]:

@@ -106,8 +106,8 @@ def test_run_shows_progress_and_signs_of_life(prepare: Prepare) -> None:
     preparation.run(context)
     telemetry = context.telemetry
     assert isinstance(telemetry, Recording)
-    assert [step for step, _, _ in telemetry.activities] == list(range(9))
-    assert {total for _, total, _ in telemetry.activities} == {8}
+    assert [step for step, _, _ in telemetry.activities] == list(range(10))
+    assert {total for _, total, _ in telemetry.activities} == {9}
     assert telemetry.activities[3][2] == "tokenising comparisons"
     assert telemetry.beats == 6
 

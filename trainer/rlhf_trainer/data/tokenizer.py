@@ -4,16 +4,16 @@ Decided here: whose fault a failure is. What does not exist, or cannot be read, 
 change; a hub that does not answer may answer the next attempt.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter
+from rlhf_trainer.data.hub import hub_is_silent, unreachable
 from rlhf_trainer.data.problems import shortened
 from rlhf_trainer.data.special_tokens import NEW_PAD_TOKEN
-from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.files import require_readable
 
 if TYPE_CHECKING:
@@ -84,12 +84,8 @@ def _load(auto: Any, source: str, model: ModelConfig, place: str) -> Any:  # noq
     except Exception as error:  # tokenizers raises the bare class for a broken file
         problem = next(iter(str(error).splitlines()), type(error).__name__)
         is_folder = Path(source).is_dir()
-        if not is_folder and _hub_is_silent(error):
-            raise PhaseError(
-                f"{place}={source!r}: no such folder below the data root, and the hub "
-                "cannot be reached; correct the path, or check the network",
-                reason="HubUnreachable",
-            ) from error
+        if not is_folder and hub_is_silent(error):
+            raise unreachable(source, place) from error
         raise InvalidError(
             place,
             shortened(source),
@@ -98,30 +94,6 @@ def _load(auto: Any, source: str, model: ModelConfig, place: str) -> Any:  # noq
             if is_folder
             else "name a folder below the data root, or a hub id",
         ) from error
-
-
-def _hub_is_silent(error: BaseException) -> bool:
-    """Return whether a request to the hub failed without an answer about what was asked for."""
-    from huggingface_hub.errors import (  # noqa: PLC0415 - comes with transformers
-        EntryNotFoundError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
-    return any(
-        isinstance(cause, LocalEntryNotFoundError)
-        or (isinstance(cause, HfHubHTTPError) and not isinstance(cause, answers))
-        for cause in _causes(error)
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def require_same_tokenizer(
