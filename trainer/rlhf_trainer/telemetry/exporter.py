@@ -6,9 +6,11 @@ being watched: an endpoint that cannot be opened is a warning.
 
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, has_dualstack_ipv6
 from socketserver import TCPServer
 from threading import Thread
 from typing import Any, Self
@@ -52,9 +54,8 @@ class Exporter:
         """
         registry = CollectorRegistry()
         registry.register(collector)
-        host = "0.0.0.0" if port else "127.0.0.1"  # noqa: S104 - Prometheus comes from outside the pod
         try:
-            server = _Server((host, port), registry, history)
+            server = _bound(port, registry, history)
         except OSError as error:
             logger.warning(
                 "metrics-port=%d: cannot be opened (%s); training goes on without /metrics, "
@@ -77,6 +78,16 @@ class Exporter:
         self._thread.join()
 
 
+def _bound(port: int, registry: CollectorRegistry, history: HistoryFile) -> "_Server":
+    if not port:
+        return _Server(("127.0.0.1", 0), registry, history)
+    # Prometheus comes from outside the pod, which may have IPv4, IPv6 or both.
+    if has_dualstack_ipv6():
+        with suppress(OSError):
+            return _DualStackServer(("::", port), registry, history)
+    return _Server(("0.0.0.0", port), registry, history)  # noqa: S104 - see above
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -91,6 +102,15 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         # HTTPServer would look its own name up, which takes seconds where there is no DNS.
         TCPServer.server_bind(self)
+
+
+class _DualStackServer(_Server):
+    address_family = AF_INET6
+
+    @override
+    def server_bind(self) -> None:
+        self.socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -236,6 +236,21 @@ def test_port_in_use_is_a_warning_and_training_goes_on(
     assert not (paths.root / "metrics-port").exists()
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_pods_of_either_kind_of_network_are_served(open_telemetry: Any, address: str) -> None:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    open_telemetry(port=port)
+    connection = HTTPConnection(address, port, timeout=10)
+    try:
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"ok\n"
+    finally:
+        connection.close()
+
+
 def test_port_zero_is_open_to_this_machine_only(open_telemetry: Any) -> None:
     telemetry = open_telemetry(port=0)
     assert telemetry._exporter is not None
