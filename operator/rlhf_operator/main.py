@@ -17,7 +17,7 @@ from kubernetes.aio.client import ApiClient
 
 from rlhf_operator import logs
 from rlhf_operator.api import RunKey
-from rlhf_operator.cluster import Api, Cache, ClusterBackend, resync
+from rlhf_operator.cluster import Api, Cache, ClusterBackend, readable, resync
 from rlhf_operator.cluster.kinds import Json
 from rlhf_operator.errors import ClusterError, SpecError
 from rlhf_operator.handlers import new_registry
@@ -85,6 +85,7 @@ class Operator:
         self._watching = asyncio.Event()
         self._failed, self._not_listed = False, ""
         self._changed: set[RunKey] = set()
+        self._followed = settings.scopes
 
     async def run(self) -> bool:
         """Work until told to stop; return whether that was what ended it."""
@@ -123,7 +124,8 @@ class Operator:
         if self._stop.is_set():
             return
         registry = new_registry(self._cache, self._queue.add)
-        await follow(registry, self._settings.namespaces, stop=self._stop, ready=self._watching)
+        namespaces = [scope for scope in self._followed if scope is not None]
+        await follow(registry, namespaces, stop=self._stop, ready=self._watching)
 
     async def _ready_or_stopped(self) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (self._ready, self._stop)]
@@ -155,7 +157,8 @@ class Operator:
 
     async def _list(self) -> bool:
         try:
-            await resync(self._api, self._cache, self._settings.scopes, self._changed)
+            scopes = await readable(self._api, self._settings.scopes)
+            await resync(self._api, self._cache, scopes, self._changed)
         except ClusterError as error:
             logger.warning("the cluster could not be listed: %s", error)
             self._not_listed = f": {error}"
@@ -164,7 +167,21 @@ class Operator:
         for key in sorted(self._changed, key=self._cache.runs.is_settled):
             self._queue.add(key)
         self._changed.clear()
+        self._note_readable(tuple(scopes))
         return True
+
+    def _note_readable(self, scopes: tuple[str | None, ...]) -> None:
+        """Tell whose runs are left alone; watches cannot be added, but a fresh process has them."""
+        left_out = [scope for scope in self._settings.scopes if scope not in scopes]
+        self.metrics.denied_namespaces.set(len(left_out))
+        for scope in left_out:
+            logger.warning("namespace %s may not be read: its runs are left alone", scope)
+        if not self._watching.is_set():
+            self._followed = scopes
+        elif added := [scope for scope in scopes if scope not in self._followed]:
+            logger.critical("may read namespace %s again: starting anew to follow it", added[0])
+            self._failed = True
+            self._stop.set()
 
     def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
         # Where there is no pod nobody was asked: the alert on this is for networks.

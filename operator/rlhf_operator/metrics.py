@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -110,6 +110,11 @@ class OperatorMetrics:
             "gpu_seconds",
             "GPUs times seconds of the attempts that have ended, from their start: waiting counts.",
             "phase_name",
+        )
+        self.denied_namespaces = Gauge(
+            f"{PREFIX}denied_namespaces",
+            "Namespaces of the release whose runs it may not read, and leaves alone.",
+            registry=self.registry,
         )
         self._begin_at_zero()
 

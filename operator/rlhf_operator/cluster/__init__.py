@@ -7,7 +7,7 @@ from rlhf_operator.cluster.api import Api
 from rlhf_operator.cluster.backend import ClusterBackend
 from rlhf_operator.cluster.cache import Cache
 from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS
-from rlhf_operator.cluster.resync import resync
+from rlhf_operator.cluster.resync import readable, resync
 
 __all__ = [
     "JOBS",
@@ -17,5 +17,6 @@ __all__ = [
     "Api",
     "Cache",
     "ClusterBackend",
+    "readable",
     "resync",
 ]

@@ -23,7 +23,7 @@ METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 MERGE_PATCH = "application/merge-patch+json"
 
-CONFLICT, GONE = 409, 404
+FORBIDDEN, GONE, CONFLICT = 403, 404, 409
 
 FIELD_MANAGER = "rlhf-operator"
 """What the API server notes beside every field that we set."""

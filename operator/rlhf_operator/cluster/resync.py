@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from rlhf_operator.api import RunKey
-from rlhf_operator.cluster.api import Api
+from rlhf_operator.cluster.api import FORBIDDEN, Api
 from rlhf_operator.cluster.cache import Cache, Place, Store
 from rlhf_operator.cluster.kinds import JOBS, PODS, RUN_LABEL, RUNS, Json, Kind
+from rlhf_operator.errors import ClusterError
 
 PAGE = 100
 """Objects in one answer: as dictionaries they take megabytes, and everything waits for them."""
@@ -15,6 +16,32 @@ METADATA_PAGE = 300
 
 FEW = 20
 """Objects that have changed and are asked for one by one; for more, all are listed again."""
+
+
+async def readable(api: Api, scopes: Sequence[str | None]) -> list[str | None]:
+    """Return the scopes in which runs may be listed: of several, not all need be.
+
+    A namespace that is deleted takes the right to look into it along; others go on without it.
+
+    Raises:
+        ClusterError: none of several may be, or one could not be asked.
+    """
+    if len(scopes) == 1:
+        return list(scopes)
+    found: list[str | None] = []
+    refused: ClusterError | None = None
+    for scope in scopes:
+        try:
+            await api.list(RUNS, scope, {"limit": "1"}, whole=False)
+        except ClusterError as error:
+            if error.status != FORBIDDEN:
+                raise
+            refused = error
+        else:
+            found.append(scope)
+    if refused is not None and not found:
+        raise refused
+    return found
 
 
 async def resync(
