@@ -134,6 +134,9 @@ def tell_special_tokens(model: PreTrainedModel, special: SpecialTokens) -> None:
         ends = [known] if isinstance(known, int) else list(known or [])
         if special.eos not in ends:
             generation.eos_token_id = [*ends, special.eos] if ends else special.eos
+        # Settings without effect (a temperature without do_sample) are written with a warning if
+        # the configuration is as it was read, and refused if it was changed.
+        generation._original_object_hash = hash(generation)  # noqa: SLF001 - no other way
 
 
 def _load(
