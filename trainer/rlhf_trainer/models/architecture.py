@@ -38,7 +38,8 @@ def require_policy(config: PreTrainedConfig, place: str, source: object) -> None
         InvalidError: it is no causal language model, changes its logits, or decodes with a state.
     """
     for name in LOGIT_TRANSFORMS:
-        value = getattr(config, name, None)
+        # A composite configuration (Gemma 3) has a language model's settings in a part of it.
+        value = getattr(config.get_text_config(), name, getattr(config, name, None))
         if value not in (None, 1, 1.0):
             problem = f"its {name} is {value}, and logits are used as its output layer gives them"
             raise InvalidError(place, source, problem, OTHER_MODEL)

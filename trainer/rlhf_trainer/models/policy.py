@@ -52,7 +52,8 @@ class Policy(nn.Module):
 def new_value_head(lm: PreTrainedModel) -> nn.Linear:
     """Return a head that gives every hidden state the value 0 (OpenAI's lm-human-preferences)."""
     like = next(lm.parameters())
-    head = nn.Linear(lm.config.hidden_size, 1, device=like.device, dtype=like.dtype)
+    size = lm.config.get_text_config().hidden_size
+    head = nn.Linear(size, 1, device=like.device, dtype=like.dtype)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
