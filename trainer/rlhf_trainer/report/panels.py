@@ -259,7 +259,8 @@ def sample_rows(samples: Sequence[Sample]) -> list[SampleRow]:
 
 
 def _winner(sample: Sample) -> str:
-    if sample.ppo_score == sample.sft_score:
+    """Return the judge's choice. As in win rates, the same response twice is a tie."""
+    if sample.ppo == sample.sft or sample.ppo_score == sample.sft_score:
         return ""
     return "policy" if sample.ppo_score > sample.sft_score else "sft"
 

@@ -136,6 +136,15 @@ def test_report_shows_samples_with_the_judge_s_choice(made_up: Any) -> None:
     assert text.count('class="chosen"') == 10
 
 
+def test_report_counts_the_same_response_twice_as_a_tie(made_up: Any) -> None:
+    """Whatever rounding made of its score in another batch, as win rates do."""
+    made_up.evaluation()
+    sample = {"prompt": "a", "sft": "same", "ppo": "same", "sftScore": 0.5, "ppoScore": 0.5000001}
+    made_up.attempt(Phase.EVALUATION).samples.write_text(json.dumps(sample), encoding="utf-8")
+    text, _ = report(made_up)
+    assert 'class="chosen"' not in text
+
+
 EVIL = '<script>alert("x")</script>&\'"><img src=x onerror=alert(1)>{{ 7*7 }}'
 
 
