@@ -73,6 +73,11 @@ REFUSED: dict[str, tuple[dict[str, Any], Phase | None, str]] = {
         Phase.SFT,
         "and spec.model.source is 'wide'",
     ),
+    "adapter of another rank": (
+        {"model": {"source": "base", "lora": {"alpha": 8}}},
+        Phase.SFT,
+        "it is trained on as it is, with rank 4, and spec.model.lora has rank 16; write rank: 4",
+    ),
     "layer that there is not": (
         {"model": {"source": "base", "lora": {"targetModules": ["q_proj", "typo"]}}},
         None,

@@ -5,8 +5,10 @@ layer and share embeddings and output layer, so an adapter there would belong to
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+import peft
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
@@ -36,8 +38,8 @@ def require_targets(config: PreTrainedConfig, lora: LoRAConfig, place: str) -> N
         return
     layers = _linear_layers(config)
     for name in lora.target_modules or ():
-        if not any(layer == name or layer.endswith(f".{name}") for layer in layers):
-            known = sorted({layer.rpartition(".")[2] for layer in layers})
+        if not any(_is_named(layer, name) for layer in layers):
+            known = _ends(layers)
             raise InvalidError(
                 f"{place}.targetModules",
                 name,
@@ -69,6 +71,62 @@ def require_adapter(folder: Path, config: PreTrainedConfig, place: str, value: s
         if found != expected:
             problem = f"its {plain} is {found} wide, and the model's layer {expected}"
             raise InvalidError(place, value, problem, fix)
+
+
+def require_same_sizes(
+    folder: Path, config: PreTrainedConfig, lora: LoRAConfig, place: str, value: str
+) -> None:
+    """Refuse an adapter that `lora` does not describe: it is trained on as it is.
+
+    Layers are compared by the ends of their names.
+
+    Raises:
+        InvalidError: its rank, alpha or layers are others.
+    """
+    saved = peft.LoraConfig.from_pretrained(str(folder))
+    sizes: dict[str, tuple[object, object]] = {
+        "rank": (saved.r, lora.rank),
+        "alpha": (saved.lora_alpha, lora.alpha),
+    }
+    if not is_remote(config):
+        names = (name.removeprefix(PREFIX) for name in tensor_shapes(folder, place, value))
+        adapted = [match["layer"] for name in names if (match := TENSOR.fullmatch(name))]
+        sizes["targetModules"] = (_ends(adapted), _ends(_targets(config, lora)))
+    others = {name: pair for name, pair in sizes.items() if pair[0] != pair[1]}
+    if others:
+        found = ", ".join(f"{name} {_plain(pair[0])}" for name, pair in others.items())
+        wanted = ", ".join(f"{name} {_plain(pair[1])}" for name, pair in others.items())
+        needed = ", ".join(f"{name}: {_plain(pair[0])}" for name, pair in others.items())
+        raise InvalidError(
+            place,
+            value,
+            f"it is trained on as it is, with {found}, and spec.model.lora has {wanted}",
+            f"write {needed} in spec.model.lora",
+        )
+
+
+def _plain(value: object) -> str:
+    """Return a size as a manifest spells it."""
+    if isinstance(value, list):
+        return f"[{', '.join(value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _targets(config: PreTrainedConfig, lora: LoRAConfig) -> list[str]:
+    """Return the layers that get an adapter by `lora`."""
+    layers, names = _linear_layers(config), lora.target_modules
+    if names is None:
+        return list(layers)
+    return [layer for layer in layers if any(_is_named(layer, name) for name in names)]
+
+
+def _is_named(layer: str, name: str) -> bool:
+    """Return whether a layer has a name, or ends with it."""
+    return layer == name or layer.endswith(f".{name}")
+
+
+def _ends(layers: Iterable[str]) -> list[str]:
+    return sorted({layer.rpartition(".")[2] for layer in layers})
 
 
 def _linear_layers(config: PreTrainedConfig) -> dict[str, tuple[int, int]]:

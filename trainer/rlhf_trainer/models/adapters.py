@@ -72,14 +72,20 @@ def add_adapter(
             ) from error
 
 
-def load_adapter(model: PreTrainedModel, folder: Path, role: Role) -> dict[str, Tensor]:
+def load_adapter(
+    model: PreTrainedModel, folder: Path, role: Role, *, dropout: float | None = None
+) -> dict[str, Tensor]:
     """Read a saved adapter into `model`; return what was saved besides, by name: a head.
+
+    dropout: probability with which its input is dropped in training; None for its own.
 
     Raises:
         InvalidError: the adapter does not fit the model.
     """
     config = peft.LoraConfig.from_pretrained(str(folder))
     config.modules_to_save = None
+    if dropout is not None:
+        config.lora_dropout = dropout
     try:
         saved = load_file(folder / WEIGHTS)
         _inject(model, config, role)

@@ -25,7 +25,11 @@ from rlhf_trainer.data.tokenizer import (
     require_same_tokenizer,
 )
 from rlhf_trainer.errors import InvalidError
-from rlhf_trainer.models.adapter_checks import require_adapter, require_targets
+from rlhf_trainer.models.adapter_checks import (
+    require_adapter,
+    require_same_sizes,
+    require_targets,
+)
 from rlhf_trainer.models.architecture import has_scalar_head, require_policy, require_scalar_head
 from rlhf_trainer.models.reward_files import require_reward_model
 from rlhf_trainer.phases.context import PhaseContext
@@ -68,7 +72,7 @@ def require_policies(
 
 
 def _require_adapter_of(base: Model, policy: Model, context: PhaseContext) -> None:
-    """Refuse an SFT model that is an adapter of another model than the run's."""
+    """Refuse an SFT model that is an adapter of another model, or size, than the run's."""
     named = base_of(policy.source)
     if context.source(named) != base.source:
         raise InvalidError(
@@ -77,7 +81,10 @@ def _require_adapter_of(base: Model, policy: Model, context: PhaseContext) -> No
             f"is an adapter of {named}, and {base.place} is {base.named}",
             f"name that model, or correct base_model_name_or_path in its {CONFIG}",
         )
-    require_adapter(Path(policy.source), load_config(*base), policy.place, policy.named)
+    folder, config = Path(policy.source), load_config(*base)
+    require_adapter(folder, config, policy.place, policy.named)
+    if base.config.lora is not None:
+        require_same_sizes(folder, config, base.config.lora, policy.place, policy.named)
 
 
 def reward_model_reads(

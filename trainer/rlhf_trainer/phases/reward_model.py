@@ -146,7 +146,8 @@ def _network(context: PhaseContext, ranks: Ranks) -> tuple[ScalarHead, bool]:
     network.reset_head(torch.Generator().manual_seed(config.seed))
     if held.lora is not None:
         if own is None and is_adapter(context.sft_model()):
-            load_adapter(classifier, context.sft_model(), Role.REWARD)
+            dropout = held.lora.dropout
+            load_adapter(classifier, context.sft_model(), Role.REWARD, dropout=dropout)
         else:
             add_adapter(classifier, held.lora, Role.REWARD, held, seed=config.seed)
         train_adapter(classifier, Role.REWARD)

@@ -20,7 +20,11 @@ from rlhf_trainer.config.model import LoRAConfig, ModelConfig
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.tokenizer import load_config
 from rlhf_trainer.errors import InvalidError
-from rlhf_trainer.models.adapter_checks import require_adapter, require_targets
+from rlhf_trainer.models.adapter_checks import (
+    require_adapter,
+    require_same_sizes,
+    require_targets,
+)
 from rlhf_trainer.models.adapters import (
     Role,
     active,
@@ -298,6 +302,53 @@ def test_every_target_must_be_a_linear_layer(base: Path) -> None:
         lora = LoRAConfig(target_modules=(known, name))
         with pytest.raises(InvalidError, match=rf"spec\.model\.lora\.targetModules={name}: "):
             require_targets(config, lora, "spec.model.lora")
+
+
+LAYERS = {
+    "q_proj": "[down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj]",
+    "c_attn": "[c_attn, c_fc, c_proj]",
+}
+"""All linear layers below the output layer, by the name of one."""
+
+
+def test_adapter_of_other_sizes_is_refused_with_those_to_write(base: Path, tmp_path: Path) -> None:
+    model = with_roles(base, Role.POLICY)
+    save_adapter(model, Role.POLICY, tmp_path)
+    config = load_config(str(base), HELD, "base")
+    known = next(name for name in LAYERS if name in str(model))
+
+    def check(**sizes: Any) -> None:
+        lora = LoRAConfig(**{"rank": 4, "alpha": 8, **sizes})
+        require_same_sizes(tmp_path, config, lora, "spec.sft.from.path", "adapter")
+
+    check(dropout=0.1)
+    with pytest.raises(InvalidError) as refused:
+        check(rank=16)
+    assert str(refused.value) == (
+        "spec.sft.from.path=adapter: it is trained on as it is, with rank 4, and spec.model.lora "
+        "has rank 16; write rank: 4 in spec.model.lora"
+    )
+    with pytest.raises(InvalidError) as refused:
+        check(alpha=0.5, target_modules=(known,))
+    assert str(refused.value).endswith(
+        f"with alpha 8, targetModules {LAYERS[known]}, and spec.model.lora has alpha 0.5, "
+        f"targetModules [{known}]; write alpha: 8, targetModules: {LAYERS[known]} in "
+        "spec.model.lora"
+    )
+
+
+def test_adapter_trains_with_its_own_dropout_unless_another_is_given(
+    base: Path, tmp_path: Path
+) -> None:
+    lora, model = LORA.model_copy(update={"dropout": 0.25}), loaded(base)
+    add_adapter(model, lora, Role.POLICY, HELD, seed=0)
+    save_adapter(model, Role.POLICY, tmp_path)
+    for dropout, expected in ((None, {0.25}), (0.5, {0.5}), (0.0, set())):
+        model = loaded(base)
+        load_adapter(model, tmp_path, Role.REWARD, dropout=dropout)
+        layers = [part for part in model.modules() if isinstance(part, peft.tuners.lora.LoraLayer)]
+        drops = [layer.lora_dropout[Role.REWARD] for layer in layers]
+        assert {drop.p for drop in drops if isinstance(drop, torch.nn.Dropout)} == expected
 
 
 def test_pefts_private_state_is_where_it_is_set(base: Path) -> None:
