@@ -166,9 +166,13 @@ TRAINING = (
     ),
     Panel(
         "Gradient norm",
-        "Global norm before clipping, of the last update.",
+        "Global norm before clipping, of the last update; in PPO the mean over the step's updates, "
+        "with that of a critic that has an engine of its own apart.",
         units.Short,
-        (plain("rlhf_gradient_norm"),),
+        (
+            plain("rlhf_gradient_norm"),
+            plain("rlhf_critic_gradient_norm", legend=f"critic {WHO}"),
+        ),
         minimum=0,
     ),
     Panel(

@@ -23,6 +23,7 @@ COMPARED = (
     "kl_nats",
     "reward_score",
     "gradient_norm",
+    "critic_gradient_norm",
 )
 BUDGETED = ("sft", "rewardModel", "ppo")
 VARIANTS: dict[str, tuple[int, dict[str, Any]]] = {

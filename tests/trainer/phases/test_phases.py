@@ -188,6 +188,16 @@ def test_update_kl_limit_leaves_out_the_remaining_epochs(ended: dict[str, Ended]
     assert "ppo.updateKl limit exceeded in epoch 1 of 4" in end.output
 
 
+def test_critic_with_an_engine_of_its_own_has_a_gradient_norm_of_its_own(
+    ended: dict[str, Ended],
+) -> None:
+    apart, shared = (
+        completed(ended, name).history[1]["values"] for name in ("two-epochs", "shared-trunk")
+    )
+    assert apart["critic_gradient_norm"] > 0
+    assert "critic_gradient_norm" not in shared
+
+
 @pytest.mark.parametrize("action", ["Warn", "ReduceLearningRate"])
 def test_guard_actions_short_of_a_stop_let_training_go_on(
     ended: dict[str, Ended], action: str

@@ -49,7 +49,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("step", _G, "Completed updates."),
     Metric("total_steps", _G, "Updates at which the phase ends if nothing stops it."),
     Metric("checkpoint_step", _G, "Newest complete checkpoint."),
-    Metric("certified_step", _G, "Newest step whose policy was measured inside the KL limit."),
+    Metric(
+        "certified_step",
+        _G,
+        "Newest checkpointed step whose policy was measured inside the KL limit; 0 is the SFT "
+        "model.",
+    ),
     Metric(
         "heartbeat",
         _C,
@@ -89,7 +94,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "policy_kl_nats_per_token",
         _G,
-        "Approximate KL from the rollout policy to the updated one, mean over tokens.",
+        "Approximate KL from the rollout policy to the one that each update begins with, mean over "
+        "tokens; with one epoch of one minibatch always about 0.",
     ),
     Metric(
         "value_explained_variance",
@@ -104,7 +110,18 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("loss", _G, "Loss by name: sft, validation, reward, policy, value.", ("name",)),
     Metric("learning_rate", _G, "Learning rate of the last update."),
-    Metric("gradient_norm", _G, "Global gradient norm of the last update, before clipping."),
+    Metric(
+        "gradient_norm",
+        _G,
+        "Global gradient norm before clipping, of the last update; in PPO mean over the step's "
+        "updates, of the engine that trains the policy.",
+    ),
+    Metric(
+        "critic_gradient_norm",
+        _G,
+        "Global gradient norm before clipping of a critic with an engine of its own, mean over the "
+        "step's updates.",
+    ),
     Metric("win_rate", _G, "Win rate against the SFT policy by the judge; ties count half."),
     Metric("step_duration_seconds", _G, "Wall time of the last step's stages.", ("stage",)),
     Metric(

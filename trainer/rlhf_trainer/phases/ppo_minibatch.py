@@ -25,6 +25,8 @@ class UpdateSums:
     approx_kl_nats: float = 0.0
     updates: int = 0
     gradient_norm: float = 0.0
+    critic_gradient_norm: float = 0.0
+    """Of a critic with an engine of its own."""
 
     def add(self, part: "UpdateSums") -> None:
         """Add the sums of a part."""

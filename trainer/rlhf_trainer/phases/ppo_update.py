@@ -58,18 +58,17 @@ class Updater:
             DivergedError: a loss or gradient is not finite.
         """
         self._kl_coefficient, self._factor = kl_coefficient, learning_rate_factor
-        sums = UpdateSums()
+        sums, latest = UpdateSums(), UpdateSums()
         for epoch in range(self._ppo.epochs):
-            epoch_sums = UpdateSums()
             rng = np.random.default_rng((self._seed, step, epoch))
             order = rng.permutation(len(experience.mask_BT))
             for rows in order.reshape(-1, self._ppo.minibatch_size):
                 # In their own order, rows that all are learned at once fall into the micro-batches
                 # in which they were measured.
-                self._learn(step, experience, targets, sorted(rows.tolist()), epoch_sums)
+                latest = self._learn(step, experience, targets, sorted(rows.tolist()))
+                sums.add(latest)
                 self._first_pass.forget()
-            sums.add(epoch_sums)
-            if self._moved_too_far(epoch_sums):
+            if epoch + 1 < self._ppo.epochs and self._moved_too_far(latest):
                 self._telemetry.note(
                     f"step {step + 1}: ppo.updateKl limit exceeded in epoch {epoch + 1} of "
                     f"{self._ppo.epochs}; the remaining epochs are left out"
@@ -77,18 +76,17 @@ class Updater:
                 break
         self._report(sums, targets, learning_rate_factor)
 
-    def _moved_too_far(self, sums: UpdateSums) -> bool:
+    def _moved_too_far(self, latest: UpdateSums) -> bool:
+        """Return whether the epoch's last update began with a policy beyond the limit."""
         limit = self._ppo.update_kl
-        return limit is not None and sums.approx_kl_nats / sums.tokens > limit.limit_nats_per_token
+        if limit is None:
+            return False
+        return latest.approx_kl_nats / latest.tokens > limit.limit_nats_per_token
 
     def _learn(
-        self,
-        step: int,
-        experience: Experience,
-        targets: Targets,
-        rows: list[int],
-        sums: UpdateSums,
-    ) -> None:
+        self, step: int, experience: Experience, targets: Targets, rows: list[int]
+    ) -> UpdateSums:
+        """Take one update; return what it adds up to, measured before its own step."""
         lengths = experience.sampled.lengths
         plan = plan_step(
             [lengths[row] for row in rows],
@@ -123,7 +121,9 @@ class Updater:
         require_finite("value loss", value, step + 1)
         require_finite("gradient norm", norm, step + 1)
         require_finite("critic's gradient norm", critic_norm, step + 1)
-        sums.add(UpdateSums(minibatch.num_tokens, policy, value, clipped, approx_kl, 1, norm))
+        return UpdateSums(
+            minibatch.num_tokens, policy, value, clipped, approx_kl, 1, norm, critic_norm
+        )
 
     def _take_step(
         self,
@@ -184,6 +184,8 @@ class Updater:
         telemetry.set("clip_fraction", sums.clipped_tokens / sums.tokens)
         telemetry.set("policy_kl_nats_per_token", sums.approx_kl_nats / sums.tokens)
         telemetry.set("gradient_norm", sums.gradient_norm / sums.updates)
+        if self._networks.critic_engine is not None:
+            telemetry.set("critic_gradient_norm", sums.critic_gradient_norm / sums.updates)
         telemetry.set("value_explained_variance", targets.explained_variance)
         telemetry.set("learning_rate", factor * self._ppo.learning_rate)
         telemetry.increment("tokens", sums.tokens, kind="trained")
