@@ -79,6 +79,21 @@ BY_RULE = {
         rule_of("loss_has_a_useful_gradient"),
         "gradient is zero in expectation",
     ),
+    "adaptive controller of nothing": Broken(
+        {"spec.ppo.kl.coefficient": 0},
+        rule_of("adaptive_coefficient_can_move"),
+        "kl.coefficient=0: the adaptive controller multiplies it",
+    ),
+    "limit on the KL of one epoch": Broken(
+        {"spec.ppo.updateKl": {"limitNatsPerToken": 0.1}},
+        rule_of("update_kl_has_an_epoch_to_end"),
+        "ppo.epochs=1: updateKl leaves out further epochs",
+    ),
+    "reward model of two names": Broken(
+        {"spec.rewardModel": {"from": {"path": "a"}, "model": {"source": "b"}}},
+        rule_of("existing_model_has_one_name"),
+        "rewardModel.model.source=b: not read, since from.path=a is the reward model",
+    ),
     "minibatch": Broken(
         {"spec.ppo.minibatchSize": 60},
         rule_of("minibatches_divide_rollout"),
@@ -304,6 +319,15 @@ FINE = {
     "limit above the target": {"spec.guard.kl.limitNats": 6.1},
     "limit below the target that nothing aims at": {
         "spec.ppo.kl.controller": "Fixed", "spec.guard.kl.limitNats": 5,
+    },
+    "limit on the KL of two epochs": {
+        "spec.ppo": {"epochs": 2, "updateKl": {"limitNatsPerToken": 0.1}},
+    },
+    "no penalty": {
+        "spec.ppo.kl": {"controller": "Fixed", "coefficient": 0}, "spec.guard.kl.limitNats": 5,
+    },
+    "existing reward model held its own way": {
+        "spec.rewardModel": {"from": {"path": "a"}, "model": {"source": "a", "dtype": "Float32"}},
     },
     "judge of one's own": {
         "spec.evaluation.judge": {"kind": "EntryPoint", "entryPoint": "a.b:c"},

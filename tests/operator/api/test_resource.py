@@ -30,7 +30,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*/*rlhfrun*.yaml"))
 FULL = {
     "sft": {},
     "rewardModel": {"model": {"source": "a"}, "earlyStopping": {}},
-    "ppo": {"updateKl": {"limitNatsPerToken": 0.1}},
+    "ppo": {"epochs": 2, "updateKl": {"limitNatsPerToken": 0.1}},
     "evaluation": {"judge": {}},
     "guard": {
         "kl": {},

@@ -107,9 +107,11 @@ class ModelConfig(ConfigModel):
 
     lora: LoRAConfig | None = None
     """Train adapters on one copy of the model, which policy, reference, critic and reward model
-    share.
+    share. Where `sft.from` is an adapter, these are its sizes.
 
-    Default: full fine-tuning, as InstructGPT.
+    Set the learning rates, too: their defaults are those of full fine-tuning, and adapters usually
+    want about ten times as much (2e-4 for GPT-3, arXiv:2106.09685; 2e-4 for 7B and 13B, 1e-4 for
+    33B and 65B, arXiv:2305.14314). Default: full fine-tuning, as InstructGPT.
     """
 
     trust_remote_code: bool = False

@@ -60,7 +60,8 @@ class KLConfig(ConfigModel):
     """The penalty that keeps the policy near the SFT model."""
 
     coefficient: float = Field(default=0.02, ge=0, le=100)
-    """Weight of the KL penalty at the start, in score units per nat.
+    """Weight of the KL penalty at the start, in score units per nat; above 0 with the adaptive
+    controller, which multiplies it.
 
     Default: InstructGPT, appendix C.4.
     """
@@ -104,13 +105,24 @@ class KLConfig(ConfigModel):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def adaptive_coefficient_can_move(self) -> Self:
+        """The adaptive controller multiplies, and a coefficient of 0 stays at 0."""
+        if self.controller is KLController.ADAPTIVE and self.coefficient == 0:
+            msg = (
+                "coefficient=0: the adaptive controller multiplies it, and it would stay at 0; "
+                "raise it, or set controller Fixed to train without a penalty"
+            )
+            raise ValueError(msg)
+        return self
+
 
 class UpdateKLConfig(ConfigModel):
     """Ends the epochs of one rollout early: the policy has moved far from what sampled it."""
 
     limit_nats_per_token: float = Field(gt=0, le=100)
-    """Mean KL(rollout policy, policy) per token above which no further epoch of this rollout is
-    run, in nats.
+    """Mean KL(rollout policy, policy) per token, in nats, of an epoch's last minibatch above which
+    no further epoch of this rollout is run. Each minibatch is measured before its own step.
 
     Required; 0.1 is a usual choice (TRL's target_kl).
     """
@@ -141,6 +153,7 @@ class PPOConfig(OptimizerConfig):
     """Largest learning rate of the policy.
 
     Default: InstructGPT's 6B reward and value models, appendix C; its policies were tuned per size.
+    That is for full fine-tuning; with `model.lora` about ten times as much is usual, such as 1e-4.
     """
 
     critic_learning_rate: float | None = Field(default=None, gt=0, le=10)
@@ -156,9 +169,10 @@ class PPOConfig(OptimizerConfig):
     """
 
     value_coefficient: float = Field(default=0.1, gt=0, le=100)
-    """Weight of the value loss.
+    """Weight of the value loss. With a separate critic Adam divides most of it out again: it acts
+    where gradients are clipped, and where they are small beside `adamEpsilon`.
 
-    Default: OpenAI's lm-human-preferences; with a separate critic only the gradient norm sees it.
+    Default: OpenAI's lm-human-preferences.
     """
 
     discount: float = Field(default=1.0, gt=0, le=1)
@@ -211,7 +225,7 @@ class PPOConfig(OptimizerConfig):
     """KL penalty. Default: InstructGPT's coefficient with OpenAI's adaptive controller."""
 
     update_kl: UpdateKLConfig | None = None
-    """Ends the epochs of one rollout early. Default: never."""
+    """Ends the epochs of one rollout early; needs `epochs` above 1. Default: never."""
 
     @model_validator(mode="after")
     def minibatches_divide_rollout(self) -> Self:
@@ -233,6 +247,17 @@ class PPOConfig(OptimizerConfig):
                 f"kl.horizonEpisodes={self.kl.horizon_episodes:g}: a step of rolloutBatchSize="
                 f"{self.rollout_batch_size} could take the KL coefficient to 0 or below; raise it "
                 f"above {change:g}, {MAXIMUM_KL_ERROR} times the batch"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def update_kl_has_an_epoch_to_end(self) -> Self:
+        """The limit is looked at after an epoch: with one alone nothing is left to leave out."""
+        if self.update_kl is not None and self.epochs == 1:
+            msg = (
+                "epochs=1: updateKl leaves out further epochs, and there are none; "
+                "raise epochs, or remove updateKl"
             )
             raise ValueError(msg)
         return self

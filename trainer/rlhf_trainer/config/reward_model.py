@@ -1,6 +1,8 @@
 """Hyper-parameters of the reward model."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from rlhf_trainer.config.base import ConfigModel, OptimizerConfig, Probability
 from rlhf_trainer.config.model import ModelConfig
@@ -33,7 +35,11 @@ class RewardModelConfig(OptimizerConfig):
     """
 
     model: ModelConfig | None = None
-    """Model to start from; it must share the policy's tokenizer. Default: the SFT model."""
+    """Model to start from; it must share the policy's tokenizer. With `from` it says how that model
+    is held, and its `source` is the same folder.
+
+    Default: the SFT model.
+    """
 
     epochs: int = Field(default=1, ge=1, le=1000)
     """Passes over the comparisons. Default: 1, more overfit (InstructGPT, appendix C.2)."""
@@ -45,7 +51,11 @@ class RewardModelConfig(OptimizerConfig):
     """Comparisons per update, over all ranks. Default: InstructGPT, appendix C.2."""
 
     learning_rate: float = Field(default=9e-6, gt=0, le=10)
-    """Largest learning rate. Default: InstructGPT's 6B reward model, appendix C.2."""
+    """Largest learning rate.
+
+    Default: InstructGPT's 6B reward model, appendix C.2, which is for full fine-tuning; with LoRA
+    about ten times as much is usual, such as 1e-4.
+    """
 
     weight_decay: float = Field(default=0.1, ge=0, le=1)
     """Decoupled weight decay of matrices. Default: 0.1, GPT-3 (arXiv:2005.14165, appendix B)."""
@@ -70,3 +80,14 @@ class RewardModelConfig(OptimizerConfig):
 
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop before the last step. Default: after 3 measurements without a new best."""
+
+    @model_validator(mode="after")
+    def existing_model_has_one_name(self) -> Self:
+        """Beside `from`, `model` says how that model is held; another one would not be read."""
+        if self.from_ is None or self.model is None or self.model.source == self.from_.path:
+            return self
+        msg = (
+            f"model.source={self.model.source}: not read, since from.path={self.from_.path} is the "
+            "reward model; write the same in both, or remove one of the two"
+        )
+        raise ValueError(msg)

@@ -31,7 +31,11 @@ class SFTConfig(OptimizerConfig):
     """Demonstrations per update, over all ranks. Default: InstructGPT's SFT, appendix C.1."""
 
     learning_rate: float = Field(default=9.65e-6, gt=0, le=10)
-    """Largest learning rate. Default: InstructGPT's 1.3B and 6B SFT models, appendix C.1."""
+    """Largest learning rate.
+
+    Default: InstructGPT's 1.3B and 6B SFT models, appendix C.1, which is for full fine-tuning;
+    with `model.lora` about ten times as much is usual, such as 2e-4.
+    """
 
     maximum_tokens: int = Field(default=1024, ge=8, le=131_072)
     """Longest demonstration, in tokens; a longer one loses its end.

@@ -141,6 +141,30 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "estimator",
         )
     ],
+    "adaptive_coefficient_can_move": [
+        Rule(
+            "self.controller != 'Adaptive' || self.coefficient > 0.0",
+            "coefficient: the adaptive controller multiplies it, and 0 would stay at 0; "
+            "raise it, or set controller Fixed to train without a penalty",
+            "coefficient",
+        )
+    ],
+    "update_kl_has_an_epoch_to_end": [
+        Rule(
+            "!has(self.updateKl) || self.epochs > 1",
+            "epochs: updateKl leaves out further epochs, and with 1 there are none; "
+            "raise epochs, or remove updateKl",
+            "epochs",
+        )
+    ],
+    "existing_model_has_one_name": [
+        Rule(
+            "!has(self.from) || !has(self.model) || self.model.source == self.from.path",
+            "model.source: not read, since from.path is the reward model; "
+            "write the same in both, or remove one of the two",
+            "model.source",
+        )
+    ],
     "offload_needs_sharding": [
         Rule(
             "!self.offloadOptimizer || self.zeroStage != 0",
