@@ -125,7 +125,7 @@ def tell_special_tokens(model: PreTrainedModel, special: SpecialTokens) -> None:
     """
     for config in (model.config, model.config.get_text_config()):
         config.pad_token_id = special.pad
-        if config.eos_token_id is None:
+        if getattr(config, "eos_token_id", None) is None:  # a composite one need not have it
             config.eos_token_id = special.eos
     generation = getattr(model, "generation_config", None)
     if generation is not None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3Config
 
+from rlhf_trainer.data.special_tokens import SpecialTokens
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.architecture import require_policy
+from rlhf_trainer.models.loading import tell_special_tokens
 from rlhf_trainer.models.policy import Policy
 
 SIZES = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -35,3 +37,11 @@ def test_composite_configuration_is_searched_for_changes_of_logits() -> None:
     require_policy(gemma3(), "spec.model.source", "base")
     with pytest.raises(InvalidError, match=r"its final_logit_softcapping is 30\.0"):
         require_policy(gemma3(final_logit_softcapping=30.0), "spec.model.source", "base")
+
+
+def test_special_tokens_are_told_to_both_parts_of_a_composite_configuration() -> None:
+    """Its outer part has an end of its own only if the model's publisher wrote one."""
+    lm = AutoModelForCausalLM.from_config(gemma3())
+    tell_special_tokens(lm, SpecialTokens(bos=2, eos=5, pad=3))
+    assert lm.config.eos_token_id == 5
+    assert (lm.config.pad_token_id, lm.config.get_text_config().pad_token_id) == (3, 3)
