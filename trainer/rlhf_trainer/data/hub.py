@@ -1,4 +1,4 @@
-"""Models of a hub: their weights are fetched before GPUs wait for them; whose fault a failure is."""
+"""Models of a hub: weights are fetched before GPUs wait for them; whose fault a failure is."""
 
 import json
 from collections.abc import Iterator
