@@ -75,7 +75,9 @@ def _arguments(run: RLHFRun, key: AttemptKey, place: PlacedPhase) -> list[str]:
 
 
 def _environment() -> list[Json]:
-    return [{"name": "HOME", "value": SCRATCH}, {"name": "HF_HOME", "value": HUB}]
+    # Code of models is copied in place: of a shared folder another process would read half of it.
+    code = {"name": "HF_MODULES_CACHE", "value": f"{SCRATCH}/modules"}
+    return [{"name": "HOME", "value": SCRATCH}, {"name": "HF_HOME", "value": HUB}, code]
 
 
 def _mounts(run: RLHFRun) -> list[Json]:

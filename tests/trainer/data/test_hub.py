@@ -10,10 +10,12 @@ from hub_server import Hub, serving
 from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from rlhf_trainer.config.model import ModelConfig
+from rlhf_trainer.data.hub import HubModel, hub_model
+
 FETCH = (
-    "from rlhf_trainer.config.model import ModelConfig\n"
-    "from rlhf_trainer.data.hub import fetch_weights\n"
-    "fetch_weights({source!r}, ModelConfig(source='org/tiny'), 'spec.model.source')\n"
+    "from rlhf_trainer.data.hub import HubModel, fetch_weights\n"
+    "fetch_weights(HubModel('org/tiny', 'main'), 'spec.model.source', lambda: None)\n"
 )
 
 LOAD = (
@@ -62,7 +64,7 @@ def write_model(folder: Path, largest_file: str) -> None:
 def test_weights_are_fetched_and_nothing_else(tmp_path: Path, run: Run, largest_file: str) -> None:
     write_model(tmp_path / "org" / "tiny", largest_file)
     with serving(tmp_path) as hub:
-        done = run(FETCH.format(source="org/tiny"), hub)
+        done = run(FETCH, hub)
     assert done.returncode == 0, done.stderr
     weights = (tmp_path / "org" / "tiny").glob("model*.safetensors*")
     assert sorted(hub.fetched) == sorted(path.name for path in weights)
@@ -71,7 +73,7 @@ def test_weights_are_fetched_and_nothing_else(tmp_path: Path, run: Run, largest_
 def test_what_was_fetched_is_loaded_without_the_hub(tmp_path: Path, run: Run) -> None:
     write_model(tmp_path / "org" / "tiny", "8KB")
     with serving(tmp_path) as hub:
-        assert run(FETCH.format(source="org/tiny"), hub).returncode == 0
+        assert run(FETCH, hub).returncode == 0
         # Preparation has read the configuration before.
         program = (
             "from huggingface_hub import hf_hub_download\n"
@@ -83,15 +85,14 @@ def test_what_was_fetched_is_loaded_without_the_hub(tmp_path: Path, run: Run) ->
     assert loaded.returncode == 0, loaded.stderr
 
 
-def test_folder_is_there_already_and_an_adapters_base_is_fetched(tmp_path: Path, run: Run) -> None:
-    write_model(tmp_path / "org" / "tiny", "1GB")
+def test_models_of_a_hub_are_told_from_folders(tmp_path: Path) -> None:
+    held = ModelConfig(source="base", revision="v2")
+    assert hub_model("org/tiny", held) == HubModel("org/tiny", "v2")
+    assert hub_model("org/tiny", ModelConfig(source="base")) == HubModel("org/tiny", "main")
+    assert hub_model(str(tmp_path), held) is None
     adapter = tmp_path / "adapter"
     LoraConfig(base_model_name_or_path="org/tiny").save_pretrained(str(adapter))
-    with serving(tmp_path) as hub:
-        assert run(FETCH.format(source=str(tmp_path / "org" / "tiny")), hub).returncode == 0
-        assert hub.fetched == []
-        assert run(FETCH.format(source=str(adapter)), hub).returncode == 0
-        assert hub.fetched == ["model.safetensors"]
+    assert hub_model(str(adapter), held) == HubModel("org/tiny", "main")
 
 
 def test_model_without_safetensors_is_left_to_whoever_loads_it(tmp_path: Path, run: Run) -> None:
@@ -99,11 +100,20 @@ def test_model_without_safetensors_is_left_to_whoever_loads_it(tmp_path: Path, r
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with serving(tmp_path) as hub:
-        assert run(FETCH.format(source="org/tiny"), hub).returncode == 0
+        assert run(FETCH, hub).returncode == 0
+
+
+def test_connection_that_breaks_off_may_hold_in_the_next_attempt(tmp_path: Path, run: Run) -> None:
+    write_model(tmp_path / "org" / "tiny", "1GB")
+    with serving(tmp_path) as hub:
+        hub.breaks_off = True
+        done = run(FETCH, hub)
+    assert done.returncode != 0
+    assert "PhaseError: spec.model.source='org/tiny': no such folder" in done.stderr, done.stderr
 
 
 def test_hub_that_is_silent_may_answer_the_next_attempt(run: Run) -> None:
-    done = run(FETCH.format(source="org/tiny"), None)
+    done = run(FETCH, None)
     assert done.returncode != 0
     assert "PhaseError: spec.model.source='org/tiny': no such folder" in done.stderr
 
@@ -114,7 +124,7 @@ def test_what_is_there_is_not_fetched_again_and_does_without_a_hub(
     write_model(tmp_path / "org" / "tiny", "8KB")
     with serving(tmp_path) as hub:
         for _ in range(2):
-            assert run(FETCH.format(source="org/tiny"), hub).returncode == 0
+            assert run(FETCH, hub).returncode == 0
         assert len(hub.fetched) == len(set(hub.fetched)) > 2
-    done = run(FETCH.format(source="org/tiny"), None)
+    done = run(FETCH, None)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,9 @@
 """Models of a hub: weights are fetched before GPUs wait for them; whose fault a failure is."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.data.adapter_folders import base_of, is_adapter, revision_of
@@ -12,37 +13,50 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 """What transformers loads, in this order: one file, or those that an index names."""
 
 
-def fetch_weights(source: str, model: ModelConfig, place: str) -> None:
-    """Fetch the weights of the model at `source` into the hub's cache, unless it is a folder.
+class HubModel(NamedTuple):
+    """A model of a hub."""
 
-    A folder with an adapter may name a model of the hub, which is fetched. What has no weights in
-    safetensors is left for whoever loads it to refuse, or to convert.
+    repository: str
+    """Its id."""
+    revision: str
+    """Branch, tag or commit."""
 
-    Raises:
-        PhaseError: the hub does not answer.
+
+def hub_model(source: str, model: ModelConfig) -> HubModel | None:
+    """Return the model of a hub that is read for `source`; None if a folder has all of it.
+
+    A folder with an adapter may name a model of the hub, at a revision of its own.
     """
     if is_adapter(source):
         held = model.model_copy(update={"revision": revision_of(source)})
-        fetch_weights(base_of(source), held, place)
-        return
-    if Path(source).is_dir():
-        return
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with transformers
+        return hub_model(base_of(source), held)
+    return None if Path(source).is_dir() else HubModel(source, model.revision or "main")
 
-    revision = model.revision or "main"
+
+def fetch_weights(model: HubModel, place: str, between: Callable[[], object]) -> None:
+    """Fetch a model's weights into the hub's cache, unless they are there; call between files.
+
+    What has no weights in safetensors is left for whoever loads it to refuse, or to convert.
+
+    Raises:
+        PhaseError: the hub does not answer, or breaks off.
+    """
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - comes with transformers
+
     try:
-        file = _file(source, revision)
+        file = _first(model)
         if file is not None and file.name == INDEX:
             index = json.loads(file.read_text(encoding="utf-8"))
-            parts = sorted(set(index["weight_map"].values()))
-            snapshot_download(source, revision=revision, allow_patterns=parts)
-    except OSError as error:
+            for part in sorted(set(index["weight_map"].values())):
+                between()
+                hf_hub_download(model.repository, part, revision=model.revision)
+    except Exception as error:
         if not hub_is_silent(error):
             raise
-        raise unreachable(source, place) from error
+        raise unreachable(model.repository, place) from error
 
 
-def _file(source: str, revision: str) -> Path | None:
+def _first(model: HubModel) -> Path | None:
     """Return the weights, or else their index, fetched; None if the hub has neither."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - comes with transformers
     from huggingface_hub.errors import (  # noqa: PLC0415 - the same
@@ -53,7 +67,7 @@ def _file(source: str, revision: str) -> Path | None:
     silent: LocalEntryNotFoundError | None = None
     for name in (WEIGHTS, INDEX):
         try:
-            return Path(hf_hub_download(source, name, revision=revision))
+            return Path(hf_hub_download(model.repository, name, revision=model.revision))
         except LocalEntryNotFoundError as error:
             silent = error
         except EntryNotFoundError:
@@ -73,7 +87,10 @@ def unreachable(source: str, place: str) -> PhaseError:
 
 
 def hub_is_silent(error: BaseException) -> bool:
-    """Return whether a request to the hub failed without an answer about what was asked for."""
+    """Return whether a request to the hub failed without an answer about what was asked for.
+
+    A connection that breaks off is one that may hold the next time.
+    """
     from huggingface_hub.errors import (  # noqa: PLC0415 - comes with transformers
         EntryNotFoundError,
         HfHubHTTPError,
@@ -81,10 +98,11 @@ def hub_is_silent(error: BaseException) -> bool:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import httpx  # noqa: PLC0415 - the same
 
     answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
     return any(
-        isinstance(cause, LocalEntryNotFoundError)
+        isinstance(cause, (LocalEntryNotFoundError, httpx.TransportError))
         or (isinstance(cause, HfHubHTTPError) and not isinstance(cause, answers))
         for cause in _causes(error)
     )

@@ -1,7 +1,7 @@
 """Loading a pretrained model's tokenizer and the limits in its configuration; never its weights.
 
-Decided here: whose fault a failure is. What does not exist, or cannot be read, the user must
-change; a hub that does not answer may answer the next attempt.
+What does not exist, or cannot be read, the user must change; a hub that does not answer may answer
+the next attempt.
 """
 
 from dataclasses import dataclass

@@ -8,14 +8,10 @@ How each step works is decided in `data`.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-
-from huggingface_hub.constants import HF_HUB_CACHE
 
 from rlhf_trainer.data.check import CheckedData, check_data
 from rlhf_trainer.data.encoding import Encoder
 from rlhf_trainer.data.fit import require_positions, require_rows
-from rlhf_trainer.data.hub import fetch_weights
 from rlhf_trainer.data.prepared import PreparedData, PreparedSet, Reads, TokenisedSets
 from rlhf_trainer.data.problems import invalid
 from rlhf_trainer.data.special_tokens import choose_special_tokens
@@ -26,9 +22,9 @@ from rlhf_trainer.data.tokenise import (
     tokenise_prompts,
 )
 from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer
-from rlhf_trainer.engine.growing import beating_while_growing
 from rlhf_trainer.errors import GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
+from rlhf_trainer.phases.fetching import fetch_models
 from rlhf_trainer.phases.judge import load_entry_point
 from rlhf_trainer.phases.memory import models_of, require_memory
 from rlhf_trainer.phases.model_checks import (
@@ -36,7 +32,7 @@ from rlhf_trainer.phases.model_checks import (
     require_policies,
     reward_model_reads,
 )
-from rlhf_trainer.phases.named_models import NamedModels, named_models
+from rlhf_trainer.phases.named_models import named_models
 from rlhf_trainer.planning.table import to_json
 
 NUM_STEPS = len(PreparedSet) + 3
@@ -75,7 +71,8 @@ def run(context: PhaseContext) -> PhaseReport:
         limits[reward] = replace(limits[reward], maximum_positions=None)
     require_positions(config, sets, limits[policy], limits[reward], eos_token=special.eos)
     plan = require_memory(context, models_of(config, context.data_root, named, reads), sets)
-    _fetch(context, named)
+    context.telemetry.progress(NUM_STEPS - 2, NUM_STEPS, "fetching models")
+    fetch_models(context, named)
     context.telemetry.progress(NUM_STEPS - 1, NUM_STEPS, "writing tokens")
     facts = {
         "model": {"source": config.model.source},
@@ -130,15 +127,6 @@ def _tokenise(context: PhaseContext, checked: CheckedData, encoder: Encoder) -> 
         context.telemetry.progress(number, NUM_STEPS, f"tokenising {which}")
         sets[which] = tokenise()
     return sets
-
-
-def _fetch(context: PhaseContext, named: NamedModels) -> None:
-    """Have the models of the hub at hand for the phases that hold GPUs."""
-    context.telemetry.progress(NUM_STEPS - 2, NUM_STEPS, "fetching models")
-    for model in dict.fromkeys(named):
-        with beating_while_growing(Path(HF_HUB_CACHE), context.telemetry.heartbeat):
-            fetch_weights(*model)
-        context.stop_if_preempted()
 
 
 def _report(checked: CheckedData, sets: TokenisedSets) -> PhaseReport:

@@ -69,7 +69,7 @@ class Telemetry(ABC):
 
     @abstractmethod
     def heartbeat(self) -> None:
-        """Tell that work goes on: a micro-batch is done, or a part of a checkpoint.
+        """Tell that work goes on: a micro-batch is done, or a block of what is saved.
 
         A run whose heartbeat stands still hangs.
         """
