@@ -157,8 +157,8 @@ class Operator:
 
     async def _list(self) -> bool:
         try:
-            scopes = await readable(self._api, self._settings.scopes)
-            await resync(self._api, self._cache, scopes, self._changed)
+            self._choose(await readable(self._api, self._settings.scopes))
+            await resync(self._api, self._cache, self._followed, self._changed)
         except ClusterError as error:
             logger.warning("the cluster could not be listed: %s", error)
             self._not_listed = f": {error}"
@@ -167,21 +167,31 @@ class Operator:
         for key in sorted(self._changed, key=self._cache.runs.is_settled):
             self._queue.add(key)
         self._changed.clear()
-        self._note_readable(tuple(scopes))
         return True
 
-    def _note_readable(self, scopes: tuple[str | None, ...]) -> None:
-        """Tell whose runs are left alone; watches cannot be added, but a fresh process has them."""
-        left_out = [scope for scope in self._settings.scopes if scope not in scopes]
-        self.metrics.denied_namespaces.set(len(left_out))
-        for scope in left_out:
-            logger.warning("namespace %s may not be read: its runs are left alone", scope)
-        if not self._watching.is_set():
-            self._followed = scopes
-        elif added := [scope for scope in scopes if scope not in self._followed]:
-            logger.critical("may read namespace %s again: starting anew to follow it", added[0])
-            self._failed = True
-            self._stop.set()
+    def _choose(self, readable: Sequence[str | None]) -> None:
+        """Take up what may be read; watches cannot be added later, but a fresh process has them.
+
+        Raises:
+            ClusterError: a namespace that is followed may not be read any more. What is known of it
+                stands until its watch ends this process, too, or the right is back.
+        """
+        asked = self._settings.scopes
+        if self._watching.is_set():
+            for scope in self._followed:
+                if scope not in readable:
+                    raise ClusterError(f"namespace {scope} may not be read any more")
+            for scope in readable:
+                if scope not in self._followed:
+                    logger.critical("namespace %s may be read again: starting anew", scope)
+                    self._failed = True
+                    self._stop.set()
+            return
+        self._followed = tuple(scope for scope in asked if scope in readable)
+        self.metrics.denied_namespaces.set(len(asked) - len(self._followed))
+        for scope in asked:
+            if scope not in self._followed:
+                logger.warning("namespace %s may not be read: its runs are left alone", scope)
 
     def _has_read(self, target: Target, brought: bool) -> None:  # noqa: FBT001 - a callback
         # Where there is no pod nobody was asked: the alert on this is for networks.

@@ -52,10 +52,28 @@ def test_namespace_that_is_taken_away_does_not_stop_the_others(
     several.install()
     assert several.process is not None
     assert several.process.wait(timeout=60) == 1
-    assert f"may read namespace {TAKEN} again" in several.tail()
+    assert f"namespace {TAKEN} may be read again" in several.tail()
     several.tend()
     left_alone.wait("Finished", seconds=60)
     assert "rlhf_operator_denied_namespaces 0.0" in several.page("/metrics")
+
+
+def test_right_that_comes_back_soon_costs_nothing(
+    several: OperatorProcess, own_cluster: Cluster
+) -> None:
+    """As where a RoleBinding is made anew: lists fail meanwhile, and nothing is forgotten."""
+    several.start()
+    run = begun(own_cluster, TAKEN, "known")
+    run.wait("Finished")
+    counted = 'rlhf_operator_runs{outcome="Completed",phase="Succeeded"}'
+    before = [line for line in several.page("/metrics").splitlines() if counted in line]
+    own_cluster.kubernetes.kubectl("delete", "rolebinding", RELEASE, "-n", TAKEN)
+    until(lambda: f"namespace {TAKEN} may not be read any more" in several.tail(), several.tail)
+    assert [line for line in several.page("/metrics").splitlines() if counted in line] == before
+    several.install()
+    begun(own_cluster, TAKEN, "next").wait("Finished")
+    assert several.process is not None
+    assert several.process.poll() is None
 
 
 def test_operator_that_may_read_nothing_is_not_ready(
