@@ -78,29 +78,38 @@ def require_same_sizes(
 ) -> None:
     """Refuse an adapter that `lora` does not describe: it is trained on as it is.
 
-    Layers are compared by the ends of their names.
-
     Raises:
         InvalidError: its rank, alpha or layers are others.
     """
     saved = peft.LoraConfig.from_pretrained(str(folder))
+    tensors = [
+        (match, shape)
+        for name, shape in tensor_shapes(folder, place, value).items()
+        if (match := TENSOR.fullmatch(name.removeprefix(PREFIX)))
+    ]
+    ranks = {shape[0] for match, shape in tensors if match["side"] == "A"}
+    if len(ranks) > 1 or saved.alpha_pattern:
+        problem = "its layers have several ranks or alphas, and spec.model.lora has one of each"
+        raise InvalidError(place, value, problem, "name an adapter with one rank and one alpha")
     sizes: dict[str, tuple[object, object]] = {
-        "rank": (saved.r, lora.rank),
+        "rank": (ranks.pop() if ranks else saved.r, lora.rank),
         "alpha": (saved.lora_alpha, lora.alpha),
     }
     if not is_remote(config):
-        names = (name.removeprefix(PREFIX) for name in tensor_shapes(folder, place, value))
-        adapted = [match["layer"] for name in names if (match := TENSOR.fullmatch(name))]
-        sizes["targetModules"] = (_ends(adapted), _ends(_targets(config, lora)))
+        adapted, wanted = {match["layer"] for match, _ in tensors}, set(_targets(config, lora))
+        sizes["targetModules"] = (_ends(adapted), _ends(wanted))
+        if _ends(adapted) == _ends(wanted) and adapted != wanted:
+            problem = f"it adapts {len(adapted)} layers, and spec.model.lora {len(wanted)}"
+            raise InvalidError(place, value, problem, "name an adapter of every such layer")
     others = {name: pair for name, pair in sizes.items() if pair[0] != pair[1]}
     if others:
         found = ", ".join(f"{name} {_plain(pair[0])}" for name, pair in others.items())
-        wanted = ", ".join(f"{name} {_plain(pair[1])}" for name, pair in others.items())
+        asked = ", ".join(f"{name} {_plain(pair[1])}" for name, pair in others.items())
         needed = ", ".join(f"{name}: {_plain(pair[0])}" for name, pair in others.items())
         raise InvalidError(
             place,
             value,
-            f"it is trained on as it is, with {found}, and spec.model.lora has {wanted}",
+            f"it is trained on as it is, with {found}, and spec.model.lora has {asked}",
             f"write {needed} in spec.model.lora",
         )
 

@@ -337,6 +337,31 @@ def test_adapter_of_other_sizes_is_refused_with_those_to_write(base: Path, tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("rank_pattern", "several ranks or alphas"),
+        ("alpha_pattern", "several ranks or alphas"),
+        ("layers_to_transform", "it adapts .* layers, and spec.model.lora"),
+    ],
+    ids=["ranks", "alphas", "layers"],
+)
+def test_adapter_that_differs_between_layers_is_refused(
+    base: Path, tmp_path: Path, pattern: str, problem: str
+) -> None:
+    config, whole = load_config(str(base), HELD, "base"), loaded(base)
+    name = next(name for name in LAYERS if name in str(whole))
+    different: Any = [0] if pattern == "layers_to_transform" else {name: 2}
+    targets = LAYERS[name].strip("[]").split(", ")
+    kwargs = {"r": 4, "lora_alpha": 8, "target_modules": targets, pattern: different}
+    lora = peft.LoraConfig(fan_in_fan_out=name == "c_attn", **kwargs)
+    peft.get_peft_model(whole, lora).save_pretrained(str(tmp_path))
+    with pytest.raises(InvalidError, match=problem):
+        require_same_sizes(
+            tmp_path, config, LoRAConfig(rank=4, alpha=8), "spec.sft.from.path", "adapter"
+        )
+
+
 def test_adapter_trains_with_its_own_dropout_unless_another_is_given(
     base: Path, tmp_path: Path
 ) -> None:
