@@ -59,6 +59,8 @@ class _Told:
         self._tell(run, decision)
 
     def _tell(self, run: RLHFRun, decision: Decision) -> None:
+        if decision.status == run.status:
+            return
         self._metrics.count(run.status, decision.status)
         context = {"run": run.metadata.name, "run_namespace": run.metadata.namespace}
         for event in events(run.status, decision.status):

@@ -228,6 +228,9 @@ PHASE_FIELDS = {
 }
 """Fields of `placement.phases`."""
 
+_LIKE_ALL = PhasePlacement()
+"""A phase that has no fields of its own."""
+
 TRAINED_PHASES = tuple(phase for phase in Phase if phase is not Phase.PREPARATION)
 """Phases that run on nodes and GPUs as they are asked for."""
 
@@ -259,7 +262,7 @@ def placed(placement: Placement, phase: Phase, size: PhaseSize | None = None) ->
 
     One that has begun keeps the size that it began with.
     """
-    own = _own(placement, phase) or PhasePlacement()
+    own = _own(placement, phase) or _LIKE_ALL
     if isinstance(own, PhasePlacement):
         nodes = own.nodes or placement.nodes
         gpus = placement.gpus_per_node if own.gpus_per_node is None else own.gpus_per_node
@@ -299,8 +302,9 @@ def processes_are_given(placement: Placement, phase: Phase) -> bool:
 
 
 def _own(placement: Placement, phase: Phase) -> PodPlacement | None:
-    phases: PhasePlacements = placement.phases or PhasePlacements()
-    own: PodPlacement | None = getattr(phases, PHASE_FIELDS[phase])
+    if placement.phases is None:
+        return None
+    own: PodPlacement | None = getattr(placement.phases, PHASE_FIELDS[phase])
     return own
 
 

@@ -132,7 +132,7 @@ class AttemptStatus(ApiModel):
     job_uid: str | None = Field(default=None, max_length=64)
     """UID of its job, once seen: a job that is gone afterwards has been deleted by somebody."""
     watch: WatchStatus | None = None
-    """The guard that watches it from outside (PPO)."""
+    """The rule on KL as counted from outside (PPO), whoever applies it."""
     heartbeat: int | None = None
     """Last heartbeat seen: a number that stands still is a hang."""
     heartbeat_time: Time | None = None
