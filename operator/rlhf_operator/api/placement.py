@@ -262,7 +262,7 @@ def placed(placement: Placement, phase: Phase, size: PhaseSize | None = None) ->
 
     One that has begun keeps the size that it began with.
     """
-    own = _own(placement, phase) or _LIKE_ALL
+    own: PodPlacement | PhasePlacement = _own(placement, phase) or _LIKE_ALL
     if isinstance(own, PhasePlacement):
         nodes = own.nodes or placement.nodes
         gpus = placement.gpus_per_node if own.gpus_per_node is None else own.gpus_per_node
@@ -302,9 +302,10 @@ def processes_are_given(placement: Placement, phase: Phase) -> bool:
 
 
 def _own(placement: Placement, phase: Phase) -> PodPlacement | None:
-    if placement.phases is None:
+    phases: PhasePlacements | None = placement.phases
+    if phases is None:
         return None
-    own: PodPlacement | None = getattr(placement.phases, PHASE_FIELDS[phase])
+    own: PodPlacement | None = getattr(phases, PHASE_FIELDS[phase])
     return own
 
 

@@ -98,7 +98,9 @@ def hub_is_silent(error: BaseException) -> bool:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import httpx  # noqa: PLC0415 - the same
+    from huggingface_hub.utils import (  # type: ignore[attr-defined] # its own # noqa: PLC0415
+        httpx,
+    )
 
     answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
     return any(
