@@ -30,8 +30,7 @@ def start(command: Sequence[str], root: Path, log: Path) -> subprocess.Popen[byt
     Raises:
         TrainerError: it cannot be started.
     """
-    # More threads than cores per rank make CPU training ten times slower.
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {MARK: str(root)}
+    environment = os.environ | {MARK: str(root)}
     with log.open("ab") as output:
         try:
             return subprocess.Popen(  # noqa: S603 -- our own launcher, no shell

@@ -25,6 +25,14 @@ CUDA_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """The second is its older name."""
 
 
+def is_on_gpu(device: Device, devices: Path = Path("/dev")) -> bool:
+    """Return whether ranks will compute on a GPU.
+
+    devices: where the system shows what there is.
+    """
+    return device is Device.CUDA or (device is Device.AUTO and any(devices.glob("nvidia[0-9]*")))
+
+
 def allocator_variables(
     environment: Mapping[str, str], device: Device, devices: Path = Path("/dev")
 ) -> dict[str, str]:
@@ -32,7 +40,7 @@ def allocator_variables(
 
     devices: where the system shows what there is.
     """
-    if device is Device.CUDA or (device is Device.AUTO and any(devices.glob("nvidia[0-9]*"))):
+    if is_on_gpu(device, devices):
         return {} if any(name in environment for name in CUDA_SETTINGS) else dict(EXTENDING)
     if any(name.startswith("MALLOC_") for name in environment) or "LD_PRELOAD" in environment:
         return {}  # the user has chosen, or has another allocator

@@ -14,14 +14,14 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.config.model import Device
 from rlhf_trainer.contract import AttemptPaths, Outcome, Progress, Result
 from rlhf_trainer.errors import InvalidError, PhaseError, WorkspaceError
 from rlhf_trainer.launch.agent import AgentEnd, run_agent
-from rlhf_trainer.launch.allocator import allocator_variables
+from rlhf_trainer.launch.allocator import allocator_variables, is_on_gpu
 from rlhf_trainer.launch.arguments import Arguments
 from rlhf_trainer.launch.orphan import LAUNCHER_PID_VARIABLE, adopt_orphans, end_children
 from rlhf_trainer.launch.termination import Termination
+from rlhf_trainer.launch.threads import threads_per_rank
 from rlhf_trainer.launch.topology import Topology
 from rlhf_trainer.launch.verdict import Circumstances, RankEnd, judge
 from rlhf_trainer.telemetry.outcome import (
@@ -57,7 +57,7 @@ def main(argv: Sequence[str], module: str = RANK_MODULE) -> int:
         topology, config = _prepare(arguments)
     except PhaseError as error:
         return _refuse(arguments, error)
-    return _Launch(arguments, topology, config.model.device, module).run()
+    return _Launch(arguments, topology, config, module).run()
 
 
 def _told_before(paths: AttemptPaths) -> Result | None:
@@ -109,13 +109,13 @@ class _Launch:
     """The ranks of this node and their verdict."""
 
     def __init__(
-        self, arguments: Arguments, topology: Topology, device: Device, module: str
+        self, arguments: Arguments, topology: Topology, config: TrainingConfig, module: str
     ) -> None:
         kept = max(_LEAST_SECONDS, _SHARE_OF_GRACE * arguments.grace_seconds)
         deadline_seconds = max(1.0, arguments.grace_seconds - kept / 2)
         self._arguments = arguments
         self._topology = topology
-        self._device = device
+        self._config = config
         self._module = module
         self._shutdown_seconds = max(1, int(arguments.grace_seconds - kept))
         self._termination = Termination(self._conclude, deadline_seconds)
@@ -124,8 +124,14 @@ class _Launch:
 
     def run(self) -> int:
         """Run the ranks and return the exit code."""
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ |= allocator_variables(os.environ, self._device)
+        device = self._config.model.device
+        threads = threads_per_rank(
+            self._topology.processes,
+            on_gpu=is_on_gpu(device),
+            offload_optimizer=self._config.deepspeed.offload_optimizer,
+        )
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        os.environ |= allocator_variables(os.environ, device)
         os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
         self._termination.install()
         adopt_orphans()
