@@ -5,6 +5,7 @@ between any two of them converges. Only a configuration that no job has is made 
 """
 
 from collections.abc import Mapping
+from itertools import takewhile
 
 from rlhf_operator.api import AttemptKey, PhaseState, Pool, RLHFRun, RunStatus, placed
 from rlhf_operator.cluster.api import CONFLICT, Api
@@ -59,10 +60,14 @@ class Starter:
     async def _config_before(self, run: RLHFRun, key: AttemptKey) -> Json | None:
         """Return the ConfigMap of the newest earlier attempt of a phase that has one.
 
-        An attempt may have been given up before its own was made.
+        An attempt may have been given up before its own was made. Where the run names its image,
+        that may know fewer fields than ours: the phases before count, too.
         """
-        for attempt in range(key.attempt - 1, FIRST - 1, -1):
-            name = job_name(run, key._replace(attempt=attempt))
+        earlier = [key._replace(attempt=one) for one in range(key.attempt - 1, FIRST - 1, -1)]
+        if run.spec.image is not None:
+            earlier += _last_attempts_before(run.status, key)
+        for attempt in earlier:
+            name = job_name(run, attempt)
             found = await self._api.get(CONFIG_MAPS, run.metadata.namespace, name)
             # One of an earlier run of the name may not be gone yet.
             if found is not None and _is_owned(found, run):
@@ -84,7 +89,8 @@ class Starter:
     ) -> str:
         """Return an attempt's configuration: what the phase began with, and today's guard.
 
-        An operator of another version in mid-phase must not change what a phase trains with.
+        An operator of another version in mid-phase must not change what a phase trains with, nor
+        tell an image that the run names what it may not know.
         """
         earlier = _text(before)
         if earlier is None:
@@ -175,6 +181,13 @@ class Starter:
         if found is None:
             raise ClusterError(f"{kind.plural} {metadata['name']}: came and went; trying again")
         return found
+
+
+def _last_attempts_before(status: RunStatus, key: AttemptKey) -> list[AttemptKey]:
+    """Return the last attempts at the phases before one, newest first."""
+    before = takewhile(lambda phase: phase.key != key[:2], status.phases)
+    found = [AttemptKey(*phase.key, phase.attempts) for phase in before if phase.attempts]
+    return found[::-1]
 
 
 def _image(config_map: Json | None) -> str | None:

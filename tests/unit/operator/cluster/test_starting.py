@@ -190,6 +190,23 @@ def test_retry_that_begins_anew_with_todays_image_has_what_it_reads(build_run: B
     assert objects.config(start(objects, named, 4, "older"))["later"] == 1
 
 
+def test_next_phase_of_a_named_image_has_the_fields_that_the_image_knew(build_run: Build) -> None:
+    objects = Objects()
+    named = begun(build_run("spec.placement.pool=cpu", "spec.image=own"))
+    done = PhaseStatus(iteration=1, phase=Phase.REWARD_MODEL, attempts=2)
+    phases = (done, *named.status.phases)
+    named = named.model_copy(update={"status": RunStatus(phases=phases)})
+    earlier = start(objects, named, 2, "older", Phase.REWARD_MODEL)
+    objects.rewrite(earlier, checkpoint=None)
+    own, guard = objects.config(earlier), named.spec.guard.kl.model_copy(update={"limit_nats": 9})
+    spec = named.spec.model_copy(
+        update={"guard": named.spec.guard.model_copy(update={"kl": guard})}
+    )
+    config = objects.config(start(objects, named.model_copy(update={"spec": spec}), 1, "newer"))
+    assert config["guard"]["kl"]["limitNats"] == 9
+    assert config | {"guard": None} == own | {"guard": None}
+
+
 def test_retry_follows_the_newest_attempt_that_got_as_far_as_a_config(build_run: Build) -> None:
     objects = Objects()
     run = begun(build_run("spec.placement.pool=cpu"), checkpoint_step=4)
