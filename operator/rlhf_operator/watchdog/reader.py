@@ -13,6 +13,7 @@ from rlhf_operator.watchdog.parsing import (
     CHECKPOINT,
     HEARTBEAT,
     MAXIMUM_COUNT,
+    MAXIMUM_RECORDS,
     STEP,
     parse_history,
     parse_metrics,
@@ -61,6 +62,9 @@ class Reader:
         for number in range(MAXIMUM_PAGES):
             # Where it has taken no more steps than these, the next page would be empty.
             if since >= samples.get(STEP, math.inf) or (number and clock() >= end):
+                break
+            if len(records) > MAXIMUM_RECORDS:
+                # So many at a time, and the rest with the next reading.
                 break
             body = await fetch(self.session, f"{base}/history?since={since}")
             if body is None and records:

@@ -12,7 +12,7 @@ from rlhf_operator.api import AttemptKey, RunKey
 from rlhf_operator.watchdog import Reader, Target, fetching, new_session
 from rlhf_operator.watchdog import reader as module
 from rlhf_operator.watchdog.fetching import MAXIMUM_BYTES
-from rlhf_operator.watchdog.parsing import parse_metrics
+from rlhf_operator.watchdog.parsing import MAXIMUM_RECORDS, MAXIMUM_VALUES, parse_metrics
 from rlhf_operator.watchdog.reader import Reading, shown_metrics
 from rlhf_trainer.contract import HistoryRecord, Phase
 from rlhf_trainer.telemetry import RunInfo
@@ -161,6 +161,10 @@ async def _speaks_no_http(_: str, writer: asyncio.StreamWriter) -> None:
         serves(METRICS, record(10**15)),
         serves(METRICS, record(1) * 2, record(1)),
         serves(METRICS, b"x" * (MAXIMUM_BYTES + 1)),
+        serves(METRICS, record(1) * (MAXIMUM_RECORDS + 1)),
+        serves(METRICS, record(1, **{f"v{n}": 0 for n in range(MAXIMUM_VALUES + 1)})),
+        # It took hours, and everybody waited for it.
+        serves(b"rlhf_run_info{" + b"a" * 1_900_000 + b"\n"),
     ],
 )
 def test_read_of_a_hostile_endpoint_brings_nothing_and_raises_nothing(
