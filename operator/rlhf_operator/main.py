@@ -46,6 +46,9 @@ SECOND_LIST_SECONDS = 5.0
 COLLECT_SECONDS = 3600.0
 """Errors leave cycles, few of them; looking for them holds up a thousand live runs for a second."""
 
+NESTED_LEVELS = 12_000
+"""The API server reads ten thousand levels; a main thread's usual 8 MB of stack are enough."""
+
 STALLED_SECONDS = 120.0
 """A pass that takes longer than this has stalled: requests time out long before."""
 
@@ -230,6 +233,14 @@ def collect_rarely() -> None:
     gc.set_threshold(young, middle, 100 * old)
 
 
+def read_what_is_stored() -> None:
+    """Let Python read JSON that is nested as deeply as the API server takes it.
+
+    Python's own limit is a thousand: one such run would end each process that lists or watches.
+    """
+    sys.setrecursionlimit(NESTED_LEVELS)
+
+
 async def log_in() -> None:
     """Take the pod's service account, or what KUBECONFIG names: asking for either warns in pods."""
     if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
@@ -272,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the operator; return its exit code."""
     logs.set_up()
     collect_rarely()
+    read_what_is_stored()
     # Kopf asks who it is, and in a container nobody may know.
     os.environ.setdefault("LOGNAME", "rlhf-operator")
     settings = Settings.parse(sys.argv[1:] if argv is None else argv)

@@ -14,6 +14,7 @@ from rlhf_operator.cluster.attempts import job_ended
 from rlhf_operator.cluster.kinds import RUN_LABEL, Json
 from rlhf_operator.cluster.packing import Packed
 from rlhf_operator.cluster.pods import pod_ended
+from rlhf_trainer.config.deepspeed import TOO_DEEP, is_too_large
 
 Place = tuple[RunKey, str]
 """The run that an object belongs to, and its name."""
@@ -43,6 +44,15 @@ def trimmed(obj: Json) -> Json:
     unread = ("managedFields", "annotations")
     metadata = {key: value for key, value in obj["metadata"].items() if key not in unread}
     return {**obj, "metadata": metadata}
+
+
+def trimmed_run(obj: Json) -> Json:
+    """Return a run without what takes twenty times its bytes in memory, and is refused anyway."""
+    run = trimmed(obj)
+    sharding = (run.get("spec") or {}).get("deepspeed") or {}
+    if is_too_large(sharding.get("overrides")):
+        run["spec"] = {**run["spec"], "deepspeed": {**sharding, "overrides": TOO_DEEP}}
+    return run
 
 
 def trimmed_pod(obj: Json) -> Json:
@@ -203,7 +213,7 @@ class Cache:
     def __init__(
         self, seen: Callable[[RunKey, Json | None], None] = lambda _key, _run: None
     ) -> None:
-        self.runs = Store(own_key, trimmed, run_over, seen)
+        self.runs = Store(own_key, trimmed_run, run_over, seen)
         self.jobs = Store(labelled_key, trimmed_job, job_ended)
         self.pods = Store(labelled_key, trimmed_pod, pod_ended)
 

@@ -21,6 +21,29 @@ MANAGED_KEYS = frozenset(
 """Keys of DeepSpeed's own configuration that this configuration decides."""
 
 
+MAXIMUM_VALUES, MAXIMUM_LEVELS = 1000, 10
+"""Of `overrides`: DeepSpeed's own configuration has some hundred settings, four levels deep."""
+
+TOO_DEEP: dict[str, JsonValue] = {"": [[[[[[[[[[[]]]]]]]]]]]}
+"""Stands for overrides that are too large where these must not be kept: refused as they are."""
+
+
+def is_too_large(overrides: object) -> bool:
+    """Return whether `overrides` have more values or levels than settings can have."""
+    level: list[object] = [overrides]
+    num_values = 0
+    for _ in range(MAXIMUM_LEVELS + 1):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, (dict, list)):
+                num_values += len(one)
+                if num_values > MAXIMUM_VALUES:
+                    return True
+                inner += one.values() if isinstance(one, dict) else one
+        level = inner
+    return bool(level)
+
+
 class DeepSpeedConfig(ConfigModel):
     """How states are sharded over the ranks (ZeRO, arXiv:1910.02054)."""
 
@@ -59,6 +82,18 @@ class DeepSpeedConfig(ConfigModel):
             msg = "offloadOptimizer=true: needs zeroStage 2 or 3; raise zeroStage, or set it false"
             raise ValueError(msg)
         return self
+
+    @field_validator("overrides", mode="before")
+    @classmethod
+    def overrides_are_settings(cls, value: object) -> object:
+        """What is larger only takes memory of whoever reads it."""
+        if is_too_large(value):
+            msg = (
+                f"overrides={{…}}: more than {MAXIMUM_VALUES} values, or nested more than "
+                f"{MAXIMUM_LEVELS} deep; leave in it what DeepSpeed's configuration has"
+            )
+            raise ValueError(msg)
+        return value
 
     @field_validator("overrides")
     @classmethod

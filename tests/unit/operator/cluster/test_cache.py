@@ -13,6 +13,7 @@ from rlhf_operator.cluster.cache import (
     trimmed_pod,
 )
 from rlhf_operator.cluster.edits import edit
+from rlhf_trainer.config.deepspeed import is_too_large
 
 KEY = RunKey("a", "demo")
 
@@ -99,6 +100,17 @@ def test_put_strips_what_nobody_reads() -> None:
     kept = store.of(KEY)[0]
     assert "managedFields" not in kept["metadata"]
     assert kept["spec"] == {"nodeName": "n"}
+
+
+def test_overrides_that_are_refused_anyway_are_not_kept() -> None:
+    cache = Cache()
+    for version, overrides in enumerate(({"zero_optimization": {"x": 1}}, {"x": [[]] * 100_000})):
+        spec = {"deepspeed": {"zeroStage": 2, "overrides": overrides}, "seed": 1}
+        cache.runs.put({**obj(version + 1, name="demo"), "spec": spec})
+        kept = (cache.run(KEY) or {})["spec"]
+        assert (kept["seed"], kept["deepspeed"]["zeroStage"]) == (1, 2)
+        assert (kept["deepspeed"]["overrides"] == overrides) is (version == 0)
+    assert is_too_large(kept["deepspeed"]["overrides"])
 
 
 def test_put_of_an_unlabelled_object_is_ignored() -> None:
