@@ -96,8 +96,8 @@ class OptimizerConfig(ConfigModel):
     """Tokens, padding included, in one forward and backward pass on one rank; memory
     depends on it, and results do not (in bfloat16 a little).
 
-    Default: updates of a 7B model in bf16 with gradient checkpointing fit 80 GB; `rlhf plan` says
-    what a run needs.
+    Default: updates of a 7B model in bf16 with gradient checkpointing fit 80 GB. Rollouts of PPO,
+    which hold more beside it, may need fewer; `rlhf plan` says.
     """
 
     packing: bool | None = None

@@ -12,7 +12,7 @@ class DatasetSource(ConfigModel):
     """One data set: a file or folder below the data root, or a data set on the hub."""
 
     path: RelativePath | None = None
-    """File (.jsonl, .parquet) or folder saved by `datasets`, below the data root.
+    """File (.jsonl, .parquet) or folder saved by `datasets`, relative to the data root.
 
     Default: none; one of `path` and `hub` is required.
     """
