@@ -1,4 +1,4 @@
-"""Sound data and models without weights, for tests of Preparation."""
+"""Sound data and small models, for tests of Preparation."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 from typing_extensions import override
 
 from rlhf_trainer.config import TrainingConfig
@@ -46,7 +51,7 @@ def write(path: Path, rows: Rows) -> None:
 def make_model(
     folder: Path, *, words: tuple[str, ...] = WORDS, positions: int = 64, labels: int | None = None
 ) -> None:
-    """Write a tokenizer and a configuration; with labels, a classifier's weights too."""
+    """Write a tokenizer and a language model, or with labels a classifier."""
     vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, SPECIAL[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -61,7 +66,8 @@ def make_model(
         num_attention_heads=1,
         num_labels=labels or 2,
     )
-    (config if labels is None else LlamaForSequenceClassification(config)).save_pretrained(folder)
+    kind = LlamaForCausalLM if labels is None else LlamaForSequenceClassification
+    kind(config).save_pretrained(folder)
 
 
 def annotated(number: int, *choices: str) -> dict[str, Any]:

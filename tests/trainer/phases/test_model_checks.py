@@ -155,3 +155,36 @@ def test_reward_model_of_the_same_family_is_accepted(prepare: Prepare) -> None:
     context = prepare(rewardModel={"model": {"source": "larger"}})
     make_model(context.data_root / "larger")
     preparation.run(context)
+
+
+@pytest.mark.parametrize(
+    ("folder", "settings", "place"),
+    [
+        ("base", {}, "spec.model.source"),
+        ("own", {"sft": {"from": {"path": "own"}}}, "spec.sft.from.path"),
+        (
+            "own",
+            {"sft": {"from": {"path": "own"}}, "model": {"source": "base", "lora": {}}},
+            "spec.sft.from.path",
+        ),
+        ("own", {"rewardModel": {"model": {"source": "own"}}}, "spec.rewardModel.model.source"),
+    ],
+    ids=["base", "sft", "sft-under-lora", "reward-model"],
+)
+def test_model_without_weights_is_refused(
+    prepare: Prepare, folder: str, settings: dict[str, Any], place: str
+) -> None:
+    context = prepare(**settings)
+    make_model(context.data_root / "own")
+    weights = context.data_root / folder / "model.safetensors"
+    weights.unlink()
+    assert refused(context).startswith(f"{place}={folder!r}: has no weights (model.safetensors);")
+    weights.with_name("pytorch_model.bin").touch()
+    assert refused(context).startswith(f"{place}={folder!r}: has pickled weights only")
+
+
+def test_base_of_a_whole_sft_model_needs_no_weights(prepare: Prepare) -> None:
+    context = prepare(sft={"from": {"path": "own"}})
+    make_model(context.data_root / "own")
+    (context.data_root / "base" / "model.safetensors").unlink()
+    preparation.run(context)

@@ -17,7 +17,7 @@ from rlhf_trainer.config.model import LoRAConfig
 from rlhf_trainer.data.adapter_folders import PREFIX
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.architecture import HEAD, hollow_causal_lm, is_remote
-from rlhf_trainer.models.reward_files import tensor_shapes
+from rlhf_trainer.models.weight_files import tensor_shapes
 
 TENSOR = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 HEADS = (f"{HEAD}.weight",)

@@ -6,12 +6,12 @@ read with a head that nobody trained.
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
 
 from rlhf_trainer.data.adapter_folders import PREFIX, is_adapter
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.architecture import HEAD, hollow_classifier
+from rlhf_trainer.models.weight_files import tensor_shapes
 
 NUM_NAMES = 3
 """Tensors that an error names."""
@@ -66,33 +66,6 @@ def require_reward_model(folder: Path, config: PreTrainedConfig, place: str, val
             "depend",
             "remove what it does not read if that does no harm (a bias shifts all scores alike)",
         )
-
-
-def tensor_shapes(folder: Path, place: str, value: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor in the folder's safetensors files."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = bool(list(folder.glob("*.bin")))
-        raise InvalidError(
-            place,
-            value,
-            "has pickled weights only, which can run code when loaded"
-            if pickled
-            else "has no weights (*.safetensors)",
-            "convert them to safetensors" if pickled else ONE_LABEL,
-        )
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                shapes |= {
-                    name: tuple(opened.get_slice(name).get_shape())
-                    for name in opened.keys()  # noqa: SIM118 - no mapping
-                }
-        except (SafetensorError, OSError) as error:
-            problem = f"{file.name} cannot be read: {error}"
-            raise InvalidError(place, value, problem, "copy the model again") from error
-    return shapes
 
 
 def _listed(names: list[str]) -> str:

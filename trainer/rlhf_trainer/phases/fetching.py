@@ -1,4 +1,4 @@
-"""The models of a hub that phases load: fetched by Preparation, which holds no GPU."""
+"""The models whose weights phases load: there, or fetched, before a GPU is held."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,11 @@ from huggingface_hub.file_download import repo_folder_name
 from rlhf_trainer.config import TrainingConfig
 from rlhf_trainer.data.adapter_folders import is_adapter
 from rlhf_trainer.data.hub import HubModel, fetch_weights, hub_model
+from rlhf_trainer.data.tokenizer import load_config
 from rlhf_trainer.engine.growing import beating_while_growing
+from rlhf_trainer.models.weight_files import require_weights
 from rlhf_trainer.phases.context import PhaseContext
+from rlhf_trainer.phases.model_checks import Model
 from rlhf_trainer.phases.named_models import NamedModels
 
 
@@ -42,15 +45,31 @@ def loaded(config: TrainingConfig, named: NamedModels) -> dict[HubModel, str]:
 
 
 def _loaded(config: TrainingConfig, named: NamedModels) -> Iterator[tuple[HubModel, str]]:
+    for source, held, place in _models(config, named):
+        if (model := hub_model(source, held)) is not None:
+            yield model, place
+
+
+def _models(config: TrainingConfig, named: NamedModels) -> list[Model]:
     base, policy, reward = named
     models = []
     if policy == base or is_adapter(policy.source):
         models.append(base)
-    if config.model.lora is None:
+    if config.model.lora is None or not is_adapter(policy.source):
         # What adapts a base that nobody shares is merged into it, at its own revision.
         models.append(policy)
     if reward != policy:
         models.append(reward)
-    for source, held, place in models:
-        if (model := hub_model(source, held)) is not None:
-            yield model, place
+    return models
+
+
+def require_weight_files(config: TrainingConfig, named: NamedModels) -> None:
+    """Check the folders of whole models that phases load; of adapters, `adapter_checks` does.
+
+    Raises:
+        InvalidError: one holds no weights that can be loaded.
+    """
+    for model in _models(config, named):
+        folder = Path(model.source)
+        if folder.is_dir() and not is_adapter(folder):
+            require_weights(folder, load_config(*model), model.place, model.named)

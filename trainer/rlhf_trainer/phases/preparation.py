@@ -24,7 +24,7 @@ from rlhf_trainer.data.tokenise import (
 from rlhf_trainer.data.tokenizer import load_limits, load_tokenizer
 from rlhf_trainer.errors import GateFailedError
 from rlhf_trainer.phases.context import PhaseContext, PhaseReport
-from rlhf_trainer.phases.fetching import fetch_models
+from rlhf_trainer.phases.fetching import fetch_models, require_weight_files
 from rlhf_trainer.phases.judge import load_entry_point
 from rlhf_trainer.phases.memory import models_of, require_memory
 from rlhf_trainer.phases.model_checks import (
@@ -43,7 +43,7 @@ def run(context: PhaseContext) -> PhaseReport:
     """Validate, judge and tokenise the data of a run.
 
     Raises:
-        InvalidError: the data, a model's tokenizer or the judge cannot be used as they are.
+        InvalidError: the data, a model's files or the judge cannot be used as they are.
         GateFailedError: annotators agree less than is asked for.
     """
     config = context.config
@@ -60,6 +60,7 @@ def run(context: PhaseContext) -> PhaseReport:
     tokenizer = load_tokenizer(*base)
     require_policies(tokenizer, (base, policy), context)
     reads = reward_model_reads(tokenizer, policy, reward, context)
+    require_weight_files(config, named)
     vocabulary_size = limits[base].vocabulary_size
     special = choose_special_tokens(tokenizer, vocabulary_size, base.place)
 

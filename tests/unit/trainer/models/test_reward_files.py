@@ -19,6 +19,7 @@ from rlhf_trainer.config.model import ModelConfig
 from rlhf_trainer.errors import InvalidError
 from rlhf_trainer.models.loading import load_classifier
 from rlhf_trainer.models.reward_files import ONE_LABEL, require_reward_model
+from rlhf_trainer.models.weight_files import SAVED
 
 SMALL = {
     "vocab_size": 16,
@@ -102,7 +103,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     message = refused(tmp_path, LlamaConfig(**SMALL))
-    assert message == f"{PLACE}='rm': has no weights (*.safetensors); {ONE_LABEL}"
+    assert message == f"{PLACE}='rm': has no weights (*.safetensors); {SAVED}"
 
 
 def test_torn_file_is_named(tmp_path: Path) -> None:
