@@ -106,11 +106,12 @@ def hub_is_silent(error: BaseException) -> bool:
     return any(
         isinstance(cause, (LocalEntryNotFoundError, httpx.TransportError))
         or (isinstance(cause, HfHubHTTPError) and not isinstance(cause, answers))
-        for cause in _causes(error)
+        for cause in causes(error)
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what it was raised from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__

@@ -7,17 +7,23 @@ a row means is decided elsewhere. pyarrow and datasets are imported only when su
 
 import codecs
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf_trainer.config.data import DatasetSource
+from rlhf_trainer.data.hub import causes, hub_is_silent
 from rlhf_trainer.data.problems import Problem, shortened
-from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.errors import InvalidError, PhaseError, WorkspaceError
+from rlhf_trainer.files import WRITE_ERRNOS
 
 DEFAULT_SPLIT = str(DatasetSource.model_fields["split"].default)
 PARQUET_BATCH_ROWS = 1024
 """Rows held in memory at a time."""
+MESSAGE_CHARACTERS = 200
+"""A library's message is cut there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,18 @@ def read_rows(source: DatasetSource, setting: str, data_root: Path) -> Iterator[
     Raises:
         InvalidError: there is no such source, or it cannot be read at all.
         PhaseError: the hub cannot be reached; another attempt may succeed.
+        WorkspaceError: what the hub sends finds no room.
     """
-    if source.path is None:
-        return _read_hub(source, setting)
     try:
-        return _read_path(source, source.path, setting, data_root)
-    except OSError as error:
-        # A folder that may not be entered, or a name too long.
-        raise _unreadable(setting, "path", source.path, error) from error
+        if source.path is None:
+            yield from _read_hub(source, str(source.hub))
+        else:
+            yield from _read_path(source, source.path, setting, data_root)
+    except (PhaseError, MemoryError):
+        raise
+    except Exception as error:
+        # datasets and pyarrow raise what their parts raise, some of it at the last row only.
+        raise _translated(source, setting, error) from error
 
 
 def _read_path(
@@ -61,9 +71,9 @@ def _read_path(
             "correct the path, or make the file",
         )
     if path.suffix == ".jsonl":
-        return _read_jsonl(path, name, setting)
+        return _read_jsonl(path, name)
     if path.suffix == ".parquet":
-        return _read_parquet(path, name, setting)
+        return _read_parquet(path, name)
     raise InvalidError(
         f"{setting}.path",
         shortened(name),
@@ -72,12 +82,8 @@ def _read_path(
     )
 
 
-def _read_jsonl(path: Path, name: str, setting: str) -> Iterator[Row | Problem]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise _unreadable(setting, "path", name, error) from error
-    with file:
+def _read_jsonl(path: Path, name: str) -> Iterator[Row | Problem]:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             place = f"{name}:{number}"
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -115,19 +121,16 @@ def _parse_line(place: str, line: bytes) -> Row | Problem:
     )
 
 
-def _read_parquet(path: Path, name: str, setting: str) -> Iterator[Row]:
-    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - JSONL needs none of it
-    from pyarrow import parquet  # noqa: PLC0415 - the same
+def _read_parquet(path: Path, name: str) -> Iterator[Row]:
+    # JSONL needs none of it
+    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - as said above
 
     index = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-                for value in batch.to_pylist():
-                    yield Row(f"{name}[{index}]", value)
-                    index += 1
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(setting, "path", name, error) from error
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
+            for value in batch.to_pylist():
+                yield Row(f"{name}[{index}]", value)
+                index += 1
 
 
 def _read_folder(path: Path, source: DatasetSource, setting: str) -> Iterator[Row]:
@@ -141,54 +144,72 @@ def _read_folder(path: Path, source: DatasetSource, setting: str) -> Iterator[Ro
             "is a folder that `datasets` did not save",
             "name a .jsonl or .parquet file, or write the folder with `save_to_disk`",
         )
-    try:
-        loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(setting, "path", name, error) from error
-    if isinstance(loaded, datasets.DatasetDict):
-        known = list(loaded)
-        loaded = loaded.get(source.split)
-    else:
-        known = [str(loaded.split or DEFAULT_SPLIT)]
-        loaded = loaded if source.split in known else None
-    if loaded is None:
+    folders = _splits(path)
+    folder = folders.get(source.split)
+    if folder is None:
         raise InvalidError(
             f"{setting}.split",
             shortened(source.split),
             f"no such split in {name}",
-            f"use one of {', '.join(known)}",
+            f"use one of {', '.join(folders)}",
         )
-    return _numbered(name, loaded)
+    if _json(folder / "state.json")["_data_files"] == []:
+        return iter(())  # `datasets` saves no rows so, and fails to load them
+    return _numbered(name, datasets.load_from_disk(str(folder)))
 
 
-def _read_hub(source: DatasetSource, setting: str) -> Iterator[Row]:
+def _splits(path: Path) -> dict[str, Path]:
+    """Return the folder of each split that a saved folder holds."""
+    index = path / "dataset_dict.json"
+    if index.is_file():
+        return {name: path / name for name in _json(index)["splits"]}
+    return {_json(path / "state.json")["_split"] or DEFAULT_SPLIT: path}
+
+
+def _json(file: Path) -> Any:  # noqa: ANN401 - what is wrong with it, whoever reads it is told
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_hub(source: DatasetSource, name: str) -> Iterator[Row]:
     import datasets  # noqa: PLC0415 - files need none of it
 
-    try:
-        loaded = datasets.load_dataset(source.hub, split=source.split, revision=source.revision)
-    except ConnectionError as error:
-        raise PhaseError(
-            f"{setting}.hub={source.hub!r}: the hub cannot be reached ({_first_line(error)}); "
-            "check the network, or download the data set and name its path",
-            reason="HubUnreachable",
-        ) from error
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
-        raise _unreadable(setting, "hub", str(source.hub), error) from error
-    return _numbered(f"{source.hub}/{source.split}", loaded)
+    loaded = datasets.load_dataset(name, split=source.split, revision=source.revision)
+    return _numbered(f"{name}/{source.split}", loaded)
 
 
-def _numbered(name: str, values: Iterator[object]) -> Iterator[Row]:
+def _numbered(name: str, values: Iterable[object]) -> Iterator[Row]:
     return (Row(f"{name}[{index}]", value) for index, value in enumerate(values))
 
 
-def _unreadable(setting: str, field: str, value: str, error: Exception) -> InvalidError:
+def _translated(source: DatasetSource, setting: str, error: Exception) -> PhaseError:
+    """Return whose fault it is that a source cannot be read: the user's, the hub's or a disk's."""
+    field, value = ("path", source.path) if source.path else ("hub", source.hub)
+    chain = list(causes(error))
+    if field == "hub":
+        if hub_is_silent(error) or any(isinstance(cause, ConnectionError) for cause in chain):
+            return PhaseError(
+                f"{setting}.hub={value!r}: the hub cannot be reached ({_in_a_line(error)}); "
+                "check the network, or download the data set and name its path",
+                reason="HubUnreachable",
+            )
+        for cause in chain:
+            if isinstance(cause, OSError) and cause.errno in WRITE_ERRNOS:
+                return WorkspaceError(_cache(), f"{setting}.hub={value!r}", cause)
+    # "An error occurred", and what that was.
+    told = chain[1] if type(error).__name__ == "DatasetGenerationError" and chain[1:] else error
     return InvalidError(
         f"{setting}.{field}",
         shortened(value),
-        f"cannot be read: {_first_line(error)}",
+        f"cannot be read: {_in_a_line(told)}",
         "correct it, or convert the data to .jsonl",
     )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _cache() -> Path:
+    import datasets  # noqa: PLC0415 - files need none of it
+
+    return Path(datasets.config.HF_DATASETS_CACHE)
+
+
+def _in_a_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), MESSAGE_CHARACTERS) or type(error).__name__

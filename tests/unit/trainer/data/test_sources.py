@@ -1,16 +1,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import datasets
 import pyarrow as pa
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from pyarrow import parquet
 
 from rlhf_trainer.config.data import DatasetSource
 from rlhf_trainer.data.problems import Problem
 from rlhf_trainer.data.sources import Row, read_rows
-from rlhf_trainer.errors import InvalidError, PhaseError
+from rlhf_trainer.errors import InvalidError, PhaseError, WorkspaceError
 
 Jsonl = Callable[..., Path]
 
@@ -157,6 +159,16 @@ def test_broken_parquet_is_refused(tmp_path: Path) -> None:
         rows(DatasetSource(path="a.parquet"), tmp_path)
 
 
+def test_parquet_with_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    offsets, text = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xe9")
+    column = pa.StringArray.from_buffers(1, offsets, text)
+    parquet.write_table(pa.table({"prompt": column}), tmp_path / "a.parquet")
+    with pytest.raises(
+        InvalidError, match=r"\.path='a\.parquet': cannot be read: 'utf-8' codec can't decode"
+    ):
+        rows(DatasetSource(path="a.parquet"), tmp_path)
+
+
 @pytest.fixture
 def saved_folder(tmp_path: Path) -> Path:
 
@@ -191,6 +203,30 @@ def test_saved_folder_without_the_split_names_those_it_has(
     )
 
 
+def test_saved_folder_without_rows_has_none(tmp_path: Path) -> None:
+    train = datasets.Dataset.from_list([{"prompt": "a"}])
+    none = train.select([])
+    none.save_to_disk(tmp_path / "none")
+    datasets.DatasetDict(train=train, test=none).save_to_disk(tmp_path / "both")
+    assert rows(DatasetSource(path="none"), tmp_path) == []
+    assert rows(DatasetSource(path="both", split="test"), tmp_path) == []
+    assert rows(DatasetSource(path="both"), tmp_path) == [Row("both[0]", {"prompt": "a"})]
+
+
+@pytest.mark.parametrize("state", ["{", "[]", "{}", '{"_data_files": null, "_split": null}'])
+def test_saved_folder_with_a_damaged_state_is_refused(saved_folder: Path, state: str) -> None:
+    (saved_folder / "one" / "state.json").write_text(state)
+    with pytest.raises(InvalidError, match=r"^spec\.data\.prompts\.path='one': cannot be read: "):
+        rows(DatasetSource(path="one"), saved_folder)
+
+
+def test_saved_folder_that_was_cut_off_is_refused(saved_folder: Path) -> None:
+    (file,) = (saved_folder / "one").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(InvalidError, match=r"^spec\.data\.prompts\.path='one': cannot be read: "):
+        rows(DatasetSource(path="one"), saved_folder)
+
+
 def test_hub_rows_are_those_of_the_split(
     jsonl: Jsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +243,9 @@ def test_hub_rows_are_those_of_the_split(
     ]
     with pytest.raises(InvalidError, match=r"spec\.data\.prompts\.hub=.*Unknown split"):
         rows(DatasetSource(hub=hub, split="validation"), tmp_path)
+    (tmp_path / "hub" / "train.jsonl").write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(InvalidError, match=r"prompts\.hub=.*: cannot be read: JSON parse error"):
+        rows(DatasetSource(hub=hub), tmp_path)
 
 
 def test_hub_is_asked_for_id_split_and_revision(
@@ -223,6 +262,12 @@ def test_hub_is_asked_for_id_split_and_revision(
     source = DatasetSource(hub="org/name", split="test", revision="abc")
     assert rows(source, tmp_path) == [Row("org/name/test[0]", {"prompt": "a"})]
     assert asked == [(("org/name",), {"split": "test", "revision": "abc"})]
+
+
+def _generation_error(cause: Exception) -> Exception:
+    error = datasets.exceptions.DatasetGenerationError("An error occurred")
+    error.__cause__ = cause
+    return cast("Exception", error)
 
 
 @pytest.mark.parametrize(
@@ -246,8 +291,34 @@ def test_hub_is_asked_for_id_split_and_revision(
                 "the Hub; correct it, or convert the data to .jsonl"
             ),
         ),
+        (
+            _generation_error(LocalEntryNotFoundError("timed out")),
+            PhaseError,
+            (
+                "spec.data.prompts.hub='org/name': the hub cannot be reached (An error occurred); "
+                "check the network, or download the data set and name its path"
+            ),
+        ),
+        (
+            _generation_error(ValueError("Couldn't cast\na\nto\nb")),
+            InvalidError,
+            (
+                "spec.data.prompts.hub='org/name': cannot be read: Couldn't cast a to b; correct "
+                "it, or convert the data to .jsonl"
+            ),
+        ),
+        (
+            _generation_error(OSError(28, "No space left on device")),
+            WorkspaceError,
+            (
+                f"{datasets.config.HF_DATASETS_CACHE}: spec.data.prompts.hub='org/name' could not "
+                "be written: [Errno 28] No space left on device; make room on the volume, lower "
+                "checkpoint.keepLast, or let the trainer write there; what was complete before "
+                "stands"
+            ),
+        ),
     ],
-    ids=["no network", "no such data set"],
+    ids=["no network", "no such data set", "broken off", "wrong records", "no room"],
 )
 def test_hub_failure_is_the_users_only_if_the_hub_answered(
     tmp_path: Path,
