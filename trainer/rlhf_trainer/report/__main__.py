@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_trainer.contract import Outcome
+from rlhf_trainer.contract import Outcome, Workspace
 from rlhf_trainer.report.page import write_report
 
 
@@ -21,6 +21,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if not workspace.is_dir():
             sys.stderr.write(f"workspace={workspace}: no such folder; name the folder of a run\n")
+            return Outcome.INVALID.exit_code
+        if not Workspace(workspace).run.is_file() and not any(workspace.glob("iteration-*/")):
+            problem = "holds no run (run.json, iteration-1)"
+            sys.stderr.write(f"workspace={workspace}: {problem}; name the folder of a run\n")
             return Outcome.INVALID.exit_code
         sys.stdout.write(f"{write_report(workspace, arguments.output)}\n")
     except OSError as error:
