@@ -89,7 +89,7 @@ def start(device: Device) -> Ranks:
     """Join the process group that torchrun's environment describes.
 
     Raises:
-        InvalidError: CUDA is asked for and no driver answers.
+        InvalidError: CUDA is asked for and no driver answers, or there are fewer GPUs than ranks.
     """
     use_cuda = _use_cuda(device)
     os.environ["DS_ACCELERATOR"] = "cuda" if use_cuda else "cpu"
@@ -129,4 +129,19 @@ def _use_cuda(device: Device) -> bool:
             "no CUDA driver answers",
             "use Auto or CPU, or run on a node with a GPU",
         )
-    return available and device is not Device.CPU
+    use_cuda = available and device is not Device.CPU
+    if use_cuda:
+        _require_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return use_cuda
+
+
+def _require_gpus(num_ranks: int) -> None:
+    """Refuse more ranks than this machine has GPUs: CUDA's own error would be tried again."""
+    num_gpus = torch.cuda.device_count()
+    if num_ranks > num_gpus:
+        raise InvalidError(
+            "spec.placement.gpusPerNode",
+            num_ranks,
+            f"each process trains on a GPU of its own, and this machine has {num_gpus} GPUs",
+            f"use at most {num_gpus}, of processesPerNode too, or set spec.model.device=CPU",
+        )
