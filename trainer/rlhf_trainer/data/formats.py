@@ -259,13 +259,14 @@ def _split_prompt(prompt: Text | None, chosen: Text, rejected: Text) -> tuple[Te
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
     if prompt is not None:
-        if chosen[: len(prompt)] == prompt:
-            raise RecordError(
-                "chosen",
-                [message.role.value for message in chosen],
-                "repeats the prompt's messages",
-                "leave the prompt out, or out of both responses",
-            )
+        for field, turns in (("chosen", chosen), ("rejected", rejected)):
+            if turns[: len(prompt)] == prompt:
+                raise RecordError(
+                    field,
+                    [message.role.value for message in turns],
+                    "repeats the prompt's messages",
+                    "leave the prompt out, or out of both responses",
+                )
         _require_opening("prompt", prompt)
         return prompt, chosen, rejected
     if not shared:

@@ -232,8 +232,7 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
         {"messages": [BRIEF, HELLO]},
         (
             "messages=['system', 'user']: holds no message of the assistant, so that there is "
-            "nothing "
-            "to learn; add the assistant's answer, or remove the record"
+            "nothing to learn; add the assistant's answer, or remove the record"
         ),
     ),
     "completion of the user": (
@@ -304,17 +303,18 @@ REFUSED: dict[str, tuple[Parse, Row, str]] = {
         {"chosen": [HELLO, HI], "rejected": [HELLO, HI, HELLO]},
         (
             "chosen=['user', 'assistant']: ends where the shared messages end: it holds no "
-            "response; "
-            "add the assistant's answer, or remove the record"
+            "response; add the assistant's answer, or remove the record"
         ),
     ),
     "prompt said twice": (
         parse_comparison,
         {"prompt": [HELLO], "chosen": [HELLO, HI], "rejected": [HELLO, GO]},
-        (
-            "chosen=['user', 'assistant']: repeats the prompt's messages; "
-            "leave the prompt out, or out of both responses"
-        ),
+        "chosen=['user', 'assistant']: repeats the prompt's messages; leave the prompt out, or",
+    ),
+    "prompt said twice by rejected alone": (
+        parse_comparison,
+        {"prompt": [HELLO], "chosen": [HI], "rejected": [HELLO, GO]},
+        "rejected=['user', 'assistant']: repeats the prompt's messages; leave the prompt out, or",
     ),
     "annotations are no list": (
         parse_comparison,
