@@ -210,13 +210,21 @@ def _gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Gate | None
 
 
 def _undefined_gate(minimum: MinimumAgreement | None, agreement: Agreement) -> Iterator[Problem]:
-    if minimum is not None:
-        yield Problem(
-            "spec.data.comparisons.minimumAgreement.statistic",
-            minimum.statistic.value,
-            f"undefined on {agreement.items} comparisons with two annotators or more",
-            "add `annotations` to the comparisons, or remove the gate",
-        )
+    if minimum is None:
+        return
+    fix = "add `annotations` to the comparisons"
+    if agreement.items:
+        # Kappa needs two categories, and Cohen's pairs of raters that share two items.
+        defined = AgreementStatistic.FLEISS_KAPPA
+        if agreement.value(defined) is None:
+            defined = AgreementStatistic.PERCENT_AGREEMENT
+        fix = f"use {defined.value}"
+    yield Problem(
+        "spec.data.comparisons.minimumAgreement.statistic",
+        minimum.statistic.value,
+        f"undefined on {agreement.items} comparisons with two annotators or more",
+        f"{fix}, or remove the gate",
+    )
 
 
 def _too_few_prompts(config: TrainingConfig, prompts: Split[Prompt]) -> Iterator[Problem]:

@@ -215,6 +215,35 @@ def test_gate_without_annotations_is_a_problem(
     ]
 
 
+@pytest.mark.parametrize(
+    ("statistic", "choices", "instead"),
+    [
+        ("CohenKappa", ("chosen", "tie"), "FleissKappa"),
+        ("CohenKappa", ("tie", "tie"), "PercentAgreement"),
+        ("FleissKappa", ("tie", "tie"), "PercentAgreement"),
+    ],
+)
+def test_gate_on_kappa_that_is_undefined_names_another(
+    document: Document,
+    jsonl: Jsonl,
+    tmp_path: Path,
+    statistic: str,
+    choices: tuple[str, str],
+    instead: str,
+) -> None:
+    rows = []
+    for n in range(9):
+        both = [{"annotator": f"{n}{i}", "choice": choice} for i, choice in enumerate(choices)]
+        rows.append({"prompt": f"p {n}", "chosen": "good", "rejected": "bad", "annotations": both})
+    jsonl("c.jsonl", *rows)
+    document["data"]["comparisons"]["minimumAgreement"]["statistic"] = statistic
+    (problem,) = told(document, tmp_path)
+    assert problem == (
+        f"spec.data.comparisons.minimumAgreement.statistic={statistic}: undefined on 9 comparisons "
+        f"with two annotators or more; use {instead}, or remove the gate"
+    )
+
+
 def test_gate_that_is_missed_is_reported_and_no_problem(
     document: Document, jsonl: Jsonl, tmp_path: Path
 ) -> None:
