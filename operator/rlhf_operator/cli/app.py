@@ -126,9 +126,13 @@ def report(
 @app.command()
 def agreement(
     file: Annotated[Path, typer.Argument(help="Comparisons with each annotator's choice.")],
+    split: Annotated[
+        str | None, typer.Option(help="Split of a folder saved by `datasets`. Default: train.")
+    ] = None,
 ) -> None:
     """Print how far annotators agree: percent agreement, Cohen's and Fleiss' kappa."""
-    raise typer.Exit(stream(AGREEMENT, str(file)))
+    chosen = [] if split is None else [f"--split={split}"]
+    raise typer.Exit(stream(AGREEMENT, str(file), *chosen))
 
 
 def main() -> None:

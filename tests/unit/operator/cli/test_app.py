@@ -79,16 +79,18 @@ def test_command_of_the_trainer_is_run_with_its_exit_code(
     assert CliRunner().invoke(app, [command, "7"]).exit_code == 11
 
 
-def test_report_output_is_handed_to_the_trainer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("command", "option"), [("report", "--output=there.html"), ("agreement", "--split=test")]
+)
+def test_option_is_handed_to_the_trainer(
+    command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("rlhf_operator.cli.app.REPORT", "stand_in")
+    monkeypatch.setattr(f"rlhf_operator.cli.app.{command.upper()}", "stand_in")
     (tmp_path / "stand_in.py").write_text(
-        "import sys; sys.exit(sys.argv[1:] != ['runs/x', '--output=there.html'])"
+        f"import sys; sys.exit(sys.argv[1:] != ['runs/x', '{option}'])"
     )
-    done = CliRunner().invoke(app, ["report", "runs/x", "--output", "there.html"])
-    assert done.exit_code == 0
+    assert CliRunner().invoke(app, [command, "runs/x", *option.split("=")]).exit_code == 0
 
 
 def test_main_error_is_its_message_and_exit_code(
