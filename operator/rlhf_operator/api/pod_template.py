@@ -43,7 +43,7 @@ class EnvironmentSource(HandedOver):
     def one_source_of_a_value(self) -> Self:
         """Exactly one of the two."""
         if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
-            msg = "secretKeyRef and configMapKeyRef: exactly one must be set; keep one of the two"
+            msg = "secretKeyRef and configMapKeyRef: exactly one must be set; name one of the two"
             raise ValueError(msg)
         return self
 
@@ -64,7 +64,7 @@ class EnvironmentVariable(HandedOver):
     def value_or_source(self) -> Self:
         """Exactly one of the two."""
         if (self.value is None) == (self.value_from is None):
-            msg = "value and valueFrom: exactly one must be set; keep one of the two"
+            msg = "value and valueFrom: exactly one must be set; name one of the two"
             raise ValueError(msg)
         return self
 
@@ -95,7 +95,7 @@ class EnvironmentFrom(HandedOver):
     def one_source_of_variables(self) -> Self:
         """Exactly one of the two."""
         if (self.secret_ref is None) == (self.config_map_ref is None):
-            msg = "secretRef and configMapRef: exactly one must be set; keep one of the two"
+            msg = "secretRef and configMapRef: exactly one must be set; name one of the two"
             raise ValueError(msg)
         return self
 
@@ -161,7 +161,7 @@ class Volume(HandedOver):
         if sum(kind is not None for kind in kinds) != 1:
             msg = (
                 "persistentVolumeClaim, secret, configMap and emptyDir: exactly one must be set; "
-                "keep one of them"
+                "name one of them"
             )
             raise ValueError(msg)
         return self

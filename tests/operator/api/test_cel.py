@@ -37,7 +37,7 @@ BY_RULE = {
         "exactly one must be set; keep one of the two",
     ),
     "neither path nor hub": Broken(
-        {"spec.data.heldOut": {"prompts": {}}}, rule_of("path_or_hub"), "exactly one must be set"
+        {"spec.data.heldOut": {"prompts": {}}}, rule_of("path_or_hub"), "name one of the two"
     ),
     "entry point without its kind": Broken(
         {"spec.evaluation.judge.entryPoint": "a.b:c"},
@@ -160,7 +160,7 @@ BY_RULE = {
     "volume of no kind": Broken(
         {"spec.podTemplate.volumes": [{"name": "cache"}]},
         rule_of("one_kind_of_volume"),
-        "exactly one must be set; keep one of them",
+        "exactly one must be set; name one of them",
     ),
     "reserved volume": Broken(
         {"spec.podTemplate.volumes": [{"name": "rlhf-shm", "emptyDir": {}}]},

@@ -30,9 +30,10 @@ class DatasetSource(ConfigModel):
     def path_or_hub(self) -> Self:
         """Exactly one of `path` and `hub` names the data."""
         if (self.path is None) == (self.hub is None):
+            what = "name" if self.path is None else "keep"
             msg = (
                 f"path={self.path!r}, hub={self.hub!r}: exactly one must be set; "
-                "keep one of the two"
+                f"{what} one of the two"
             )
             raise ValueError(msg)
         return self

@@ -36,9 +36,9 @@ class Rule:
 def exactly_one(*fields: str) -> Rule:
     """Return the rule that one of `fields` is set."""
     names = f"{', '.join(fields[:-1])} and {fields[-1]}"
-    keep = "keep one of the two" if len(fields) == 2 else "keep one of them"  # noqa: PLR2004 -- "two"
+    fix = "name one of the two" if len(fields) == 2 else "name one of them"  # noqa: PLR2004 -- "two"
     count = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in fields)
-    return Rule(f"{count} == 1", f"{names}: exactly one must be set; {keep}")
+    return Rule(f"{count} == 1", f"{names}: exactly one must be set; {fix}")
 
 
 def _own(place: str, phase: str, field: str) -> str:

@@ -17,7 +17,7 @@ CASES = {
     "no variables": ("podTemplate.envFrom=[{}]", "secretRef and configMapRef: exactly one"),
     "volume of two kinds": (
         "podTemplate.volumes=[{name: a, emptyDir: {}, secret: {secretName: a}}]",
-        "exactly one must be set; keep one of them",
+        "exactly one must be set; name one of them",
     ),
     "volume of ours": (
         "podTemplate.volumes=[{name: rlhf-shm, emptyDir: {}}]",

@@ -279,6 +279,13 @@ REPLACED = {
         ("{path: prompts.jsonl}", "{split: test}"),
         (
             "r.yaml:9: spec.data.prompts.path=null, hub=null: exactly one must be set; "
+            "name one of the two"
+        ),
+    ),
+    "path beside hub": (
+        ("{path: prompts.jsonl}", "{path: p.jsonl, hub: org/p}"),
+        (
+            "r.yaml:9: spec.data.prompts.path='p.jsonl', hub='org/p': exactly one must be set; "
             "keep one of the two"
         ),
     ),
