@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from rlhf_operator.api.overrides import OPTION, Override, apply_overrides
 from rlhf_operator.api.problems import problem_of
@@ -59,12 +60,23 @@ def parse_manifest(text: str, name: str, overrides: Sequence[str] = ()) -> RLHFR
             _json(document), strict=True, by_alias=True, by_name=False
         )
     except ValidationError as error:
-        found = sorted(error.errors(include_url=False), key=lambda e: document.line(e["loc"]))
+        found = _without_echoes(error.errors(include_url=False))
+        found.sort(key=lambda details: document.line(details["loc"]))
         problems = [
             problem_of(details, RLHFRun, lambda location: _place(document, applied, location))
             for details in found
         ]
         raise InvalidManifestError(problems) from error
+
+
+def _without_echoes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where wrong entries were not counted."""
+    wrong = {details["loc"][:depth] for details in errors for depth in range(len(details["loc"]))}
+    return [
+        details
+        for details in errors
+        if details["type"] != "too_short" or details["loc"] not in wrong
+    ]
 
 
 def _odd_key(location: Location, place: str) -> SpecError:
