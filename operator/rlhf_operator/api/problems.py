@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from rlhf_operator.api.fields import Field, Model, field_at, fields_of, in_words, walk
-from rlhf_operator.errors import UNSET, SpecError
+from rlhf_operator.api.overrides import OPTION
+from rlhf_operator.errors import UNSET, SpecError, shown
 
 Place = Callable[[Sequence[str | int]], str]
 """Where the field at a path stands, for people."""
@@ -41,6 +42,8 @@ def problem_of(error: ErrorDetails, root: Model, place: Place) -> SpecError:
     else:
         problem, fix = _EXPLAINED.get(error["type"], _otherwise)(error, wanted)
         value = error["input"]
+        if error["type"] == "string_type" and place(location) == OPTION:
+            fix = _quoted(location, value)
     return SpecError(
         field=_dotted(location) or "manifest",
         value=value,
@@ -48,6 +51,13 @@ def problem_of(error: ErrorDetails, root: Model, place: Place) -> SpecError:
         fix=fix,
         place=place(location),
     )
+
+
+def _quoted(location: Sequence[str | int], value: object) -> str:
+    """Return how to give an option text: the shell takes the outer quotes, YAML the inner ones."""
+    if any(isinstance(step, int) for step in location):
+        return "put it in double quotes, and the whole option in single ones"
+    return f"write {OPTION} '{_dotted(location)}=\"{shown(value)}\"'"
 
 
 def _own(message: str, location: Sequence[str | int], place: Place) -> SpecError:

@@ -8,11 +8,15 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from rlhf_operator.api.fields import Field, field_at
 from rlhf_operator.api.manifest import parse_manifest
-from rlhf_operator.api.run import API_VERSION, KIND
+from rlhf_operator.api.problems import problem_of
+from rlhf_operator.api.run import API_VERSION, KIND, Metadata
 from rlhf_operator.api.spec import RLHFRunSpec
-from rlhf_operator.errors import SpecError
+from rlhf_operator.api.yaml_text import parse_value
+from rlhf_operator.errors import InvalidManifestError, SpecError
 
 WIDTH = 100
 
@@ -64,6 +68,11 @@ def write_starter(name: str, file: Path) -> None:
         SpecError: the file exists already, or cannot be written.
         InvalidManifestError: the name is none.
     """
+    try:
+        Metadata(name=name)
+    except ValidationError as error:
+        problems = [problem_of(each, Metadata, lambda _: "") for each in error.errors()]
+        raise InvalidManifestError(problems) from error
     text = starter(name, file)
     parse_manifest(text, str(file))
     try:
@@ -87,7 +96,9 @@ def write_starter(name: str, file: Path) -> None:
 
 def starter(name: str, file: Path) -> str:
     """Return a manifest with the fields a newcomer should see, documented."""
-    head = _HEAD.replace("FILE", str(file)).replace("NAME", name)
+    # A name such as `true` or `null` is text in quotes only.
+    spelt = name if parse_value(name) == name else json.dumps(name)
+    head = _HEAD.replace("FILE", str(file)).replace("NAME", spelt)
     return head + "\n".join(_lines()) + "\n"
 
 

@@ -37,6 +37,17 @@ from rlhf_trainer.config.sft import ModelFrom
             id="no value",
         ),
         pytest.param(
+            "spec.model.source=7",
+            "--set: spec.model.source=7: not text; write --set 'spec.model.source=\"7\"'",
+            id="number for text",
+        ),
+        pytest.param(
+            "spec.model.lora={targetModules: [true]}",
+            "--set: spec.model.lora.targetModules.0=true: not text; "
+            "put it in double quotes, and the whole option in single ones",
+            id="boolean for text in a list",
+        ),
+        pytest.param(
             "spec.ppo={a: 1",
             "--set: spec.ppo={a: 1: not YAML (expected ',' or '}', but got '<stream end>'); "
             "quote the value",

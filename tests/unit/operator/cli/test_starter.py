@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_operator.api.manifest import parse_manifest
+from rlhf_operator.api.manifest import load_manifest, parse_manifest
 from rlhf_operator.cli.starter import SHOWN, starter, write_starter
 from rlhf_operator.errors import InvalidManifestError, SpecError
 
@@ -34,6 +34,18 @@ def test_write_starter_without_its_folder_is_told(tmp_path: Path) -> None:
 
 def test_write_starter_bad_name_writes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
-    with pytest.raises(InvalidManifestError, match="not a DNS label"):
+    with pytest.raises(
+        InvalidManifestError, match=r"^name=My Run: not a DNS label; use lower-case"
+    ):
         write_starter("My Run", file)
+    with pytest.raises(
+        InvalidManifestError, match=r"^name=a{31}: has 31 characters; use at most 30"
+    ):
+        write_starter("a" * 31, file)
     assert not file.exists()
+
+
+@pytest.mark.parametrize("name", ["true", "null"])
+def test_write_starter_name_that_yaml_reads_otherwise_is_quoted(tmp_path: Path, name: str) -> None:
+    write_starter(name, tmp_path / "r.yaml")
+    assert load_manifest(tmp_path / "r.yaml").metadata.name == name
