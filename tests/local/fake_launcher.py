@@ -26,7 +26,7 @@ def main() -> None:
     phase = Phase.from_slug(arguments.phase)
     paths = Workspace(arguments.workspace).attempt(arguments.iteration, phase, arguments.attempt)
     json.loads(arguments.config.read_text())
-    sys.stdout.write(f"{phase} OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}\n")
+    sys.stdout.write(f"{phase} OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}\n")
     sys.stdout.flush()
     act = plan(arguments.data_root, arguments.phase, arguments.attempt)
     stopped = listen(deaf=act.get("deaf", False))

@@ -31,12 +31,12 @@ def test_drive_undisturbed_completes_every_phase(bench: Any) -> None:
     assert of(status, Phase.PPO).metrics == {"klNats": 1.5}
 
 
-def test_drive_without_the_user_s_choice_sets_one_thread(
+def test_drive_without_the_user_s_choice_leaves_threads_to_the_launcher(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     bench.drive()
-    assert "OMP_NUM_THREADS=1\n" in bench.attempt(Phase.SFT).log.read_text()
+    assert "OMP_NUM_THREADS=None\n" in bench.attempt(Phase.SFT).log.read_text()
 
 
 def test_drive_with_the_user_s_choice_keeps_it(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
