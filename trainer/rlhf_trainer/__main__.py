@@ -18,6 +18,9 @@ def main(argv: Sequence[str]) -> int:
     die_with_parent()
     arguments = Arguments.parse(argv)
     rank = int(os.environ.get("RANK", "0"))
+    if modules := os.environ.get("HF_MODULES_CACHE"):
+        # Code of models is copied there in place: another rank would read half of it.
+        os.environ["HF_MODULES_CACHE"] = f"{modules}/rank-{rank}"
     # After the cheap checks: this import costs seconds.
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from rlhf_operator.api.fields import Field, Model, field_at, fields_of, in_words, walk
 from rlhf_operator.api.overrides import OPTION
-from rlhf_operator.errors import UNSET, SpecError, shown
+from rlhf_operator.errors import UNSET, SpecError
 
 Place = Callable[[Sequence[str | int]], str]
 """Where the field at a path stands, for people."""
@@ -43,7 +43,8 @@ def problem_of(error: ErrorDetails, root: Model, place: Place) -> SpecError:
         problem, fix = _EXPLAINED.get(error["type"], _otherwise)(error, wanted)
         value = error["input"]
         if error["type"] == "string_type" and place(location) == OPTION:
-            fix = _quoted(location, value)
+            # Of the value only what YAML made of it is known: 0x1f, 1e3 and 007 are numbers.
+            fix = "put it in double quotes, and the whole option in single ones"
     return SpecError(
         field=_dotted(location) or "manifest",
         value=value,
@@ -51,13 +52,6 @@ def problem_of(error: ErrorDetails, root: Model, place: Place) -> SpecError:
         fix=fix,
         place=place(location),
     )
-
-
-def _quoted(location: Sequence[str | int], value: object) -> str:
-    """Return how to give an option text: the shell takes the outer quotes, YAML the inner ones."""
-    if any(isinstance(step, int) for step in location):
-        return "put it in double quotes, and the whole option in single ones"
-    return f"write {OPTION} '{_dotted(location)}=\"{shown(value)}\"'"
 
 
 def _own(message: str, location: Sequence[str | int], place: Place) -> SpecError:

@@ -46,7 +46,8 @@ class Starter:
         image = self._image_after(run, key, before)
         text = self._text_after(run, before, image, action.config)
         hardware = hardware_of(run.spec, pools) if key.phase is Phase.PREPARATION else None
-        manifest = attempt_config(run, key, text, image=image, hardware=hardware)
+        named = run.spec.image or image
+        manifest = attempt_config(run, key, text, image=named, hardware=hardware)
         stored = await self._configured(run, key, manifest)
         # One that was made before a crash may be of an operator with another image.
         image, text = _image(stored) or image, _text(stored) or text
@@ -61,18 +62,23 @@ class Starter:
         """Return the ConfigMap of the newest earlier attempt of a phase that has one.
 
         An attempt may have been given up before its own was made. Where the run names its image,
-        that may know fewer fields than ours: the phases before count, too.
+        that may know fewer fields than ours: what it was told in the phases before counts, too.
         """
-        earlier = [key._replace(attempt=one) for one in range(key.attempt - 1, FIRST - 1, -1)]
-        if run.spec.image is not None:
-            earlier += _last_attempts_before(run.status, key)
-        for attempt in earlier:
-            name = job_name(run, attempt)
-            found = await self._api.get(CONFIG_MAPS, run.metadata.namespace, name)
-            # One of an earlier run of the name may not be gone yet.
-            if found is not None and _is_owned(found, run):
+        for attempt in range(key.attempt - 1, FIRST - 1, -1):
+            found = await self._config_of(run, key._replace(attempt=attempt))
+            if found is not None:
                 return found
+        for before in _last_attempts_before(run.status, key) if run.spec.image else ():
+            found = await self._config_of(run, before)
+            if found is not None:
+                return found if _image(found) == run.spec.image else None
         return None
+
+    async def _config_of(self, run: RLHFRun, key: AttemptKey) -> Json | None:
+        name = job_name(run, key)
+        found = await self._api.get(CONFIG_MAPS, run.metadata.namespace, name)
+        # One of an earlier run of the name may not be gone yet.
+        return found if found is not None and _is_owned(found, run) else None
 
     def _image_after(self, run: RLHFRun, key: AttemptKey, before: Json | None) -> str:
         """Return the trainer's image: what has a checkpoint goes on with the image that wrote it.

@@ -32,7 +32,7 @@ def attempt_config(
     """Return the ConfigMap that an attempt reads; Preparation is told the hardware.
 
     `text` is the configuration, as `config_text` or `carried_text` tell it. `image` is the
-    trainer's, for runs that name none: the next attempt finds it here.
+    trainer's: the next attempt finds it here.
     """
     data = {CONFIG_FILE: text}
     if hardware is not None:

@@ -75,7 +75,7 @@ def _arguments(run: RLHFRun, key: AttemptKey, place: PlacedPhase) -> list[str]:
 
 
 def _environment() -> list[Json]:
-    # Code of models is copied in place: of a shared folder another process would read half of it.
+    # Ranks copy the code of models into folders of their own below it, which go with the pod.
     code = {"name": "HF_MODULES_CACHE", "value": f"{SCRATCH}/modules"}
     return [{"name": "HOME", "value": SCRATCH}, {"name": "HF_HOME", "value": HUB}, code]
 

@@ -69,9 +69,10 @@ def parse_history(body: bytes, since: int) -> list[HistoryRecord] | None:
     """Return the records after `since`, oldest first; None if this is no page of a history."""
     records = []
     last = since
-    if body.count(b"\n") > MAXIMUM_RECORDS:
+    lines = body.splitlines()
+    if len(lines) > MAXIMUM_RECORDS:
         return None
-    for line in body.splitlines():
+    for line in lines:
         try:
             record = HistoryRecord.model_validate_json(line)
         except (ValidationError, ValueError):

@@ -103,8 +103,9 @@ def hub_is_silent(error: BaseException) -> bool:
     )
 
     answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
+    broken = (LocalEntryNotFoundError, httpx.TransportError, ConnectionError, TimeoutError)
     return any(
-        isinstance(cause, (LocalEntryNotFoundError, httpx.TransportError))
+        isinstance(cause, broken)
         or (isinstance(cause, HfHubHTTPError) and not isinstance(cause, answers))
         for cause in causes(error)
     )

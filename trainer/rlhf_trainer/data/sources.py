@@ -6,8 +6,8 @@ a row means is decided elsewhere. pyarrow and datasets are imported only when su
 """
 
 import codecs
+import errno
 import json
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ PARQUET_BATCH_ROWS = 1024
 """Rows held in memory at a time."""
 MESSAGE_CHARACTERS = 200
 """A library's message is cut there."""
+
+PASSING_ERRNOS = frozenset({errno.ESTALE, errno.EMFILE, errno.ENFILE})
+"""A file server that began anew, files that others hold open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,12 @@ def read_rows(source: DatasetSource, setting: str, data_root: Path) -> Iterator[
             yield from _read_hub(source, str(source.hub))
         else:
             yield from _read_path(source, source.path, setting, data_root)
-    except (PhaseError, MemoryError):
+    except PhaseError:
         raise
     except Exception as error:
         # datasets and pyarrow raise what their parts raise, some of it at the last row only.
+        if any(_may_pass(cause) for cause in causes(error)):
+            raise
         raise _translated(source, setting, error) from error
 
 
@@ -122,8 +127,7 @@ def _parse_line(place: str, line: bytes) -> Row | Problem:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row]:
-    # JSONL needs none of it
-    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - as said above
+    from pyarrow import parquet  # type: ignore[import-untyped]  # noqa: PLC0415 - JSONL needs none
 
     index = 0
     with parquet.ParquetFile(path) as file:
@@ -186,14 +190,14 @@ def _translated(source: DatasetSource, setting: str, error: Exception) -> PhaseE
     field, value = ("path", source.path) if source.path else ("hub", source.hub)
     chain = list(causes(error))
     if field == "hub":
-        if hub_is_silent(error) or any(isinstance(cause, ConnectionError) for cause in chain):
+        if hub_is_silent(error):
             return PhaseError(
                 f"{setting}.hub={value!r}: the hub cannot be reached ({_in_a_line(error)}); "
                 "check the network, or download the data set and name its path",
                 reason="HubUnreachable",
             )
         for cause in chain:
-            if isinstance(cause, OSError) and cause.errno in WRITE_ERRNOS:
+            if isinstance(cause, OSError) and _has_no_room(cause):
                 return WorkspaceError(_cache(), f"{setting}.hub={value!r}", cause)
     # "An error occurred", and what that was.
     told = chain[1] if type(error).__name__ == "DatasetGenerationError" and chain[1:] else error
@@ -205,6 +209,18 @@ def _translated(source: DatasetSource, setting: str, error: Exception) -> PhaseE
     )
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Return whether the same source may be read the next time: no fault of whoever named it."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in PASSING_ERRNOS
+    )
+
+
+def _has_no_room(error: OSError) -> bool:
+    # datasets looks for room before it begins, and raises an error of its own.
+    return error.errno in WRITE_ERRNOS or str(error).startswith("Not enough disk space")
+
+
 def _cache() -> Path:
     import datasets  # noqa: PLC0415 - files need none of it
 
@@ -212,4 +228,4 @@ def _cache() -> Path:
 
 
 def _in_a_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), MESSAGE_CHARACTERS) or type(error).__name__
+    return " ".join(str(error).split())[:MESSAGE_CHARACTERS] or type(error).__name__

@@ -142,6 +142,6 @@ def _require_gpus(num_ranks: int) -> None:
         raise InvalidError(
             "spec.placement.gpusPerNode",
             num_ranks,
-            f"each process trains on a GPU of its own, and this machine has {num_gpus} GPUs",
+            f"each process trains on a GPU of its own, of which this machine has {num_gpus}",
             f"use at most {num_gpus}, of processesPerNode too, or set spec.model.device=CPU",
         )

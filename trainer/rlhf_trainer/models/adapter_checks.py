@@ -88,7 +88,7 @@ def require_same_sizes(
         if (match := TENSOR.fullmatch(name.removeprefix(PREFIX)))
     ]
     ranks = {shape[0] for match, shape in tensors if match["side"] == "A"}
-    if len(ranks) > 1 or saved.alpha_pattern:
+    if len(ranks) > 1 or set(saved.alpha_pattern.values()) - {saved.lora_alpha}:
         problem = "its layers have several ranks or alphas, and spec.model.lora has one of each"
         raise InvalidError(place, value, problem, "name an adapter with one rank and one alpha")
     sizes: dict[str, tuple[object, object]] = {
@@ -99,8 +99,10 @@ def require_same_sizes(
         adapted, wanted = {match["layer"] for match, _ in tensors}, set(_targets(config, lora))
         sizes["targetModules"] = (_ends(adapted), _ends(wanted))
         if _ends(adapted) == _ends(wanted) and adapted != wanted:
-            problem = f"it adapts {len(adapted)} layers, and spec.model.lora {len(wanted)}"
-            raise InvalidError(place, value, problem, "name an adapter of every such layer")
+            name = min(adapted ^ wanted)
+            has, lacks = ("it", "spec.model.lora") if name in adapted else ("spec.model.lora", "it")
+            problem = f"{has} adapts {name}, and {lacks} does not"
+            raise InvalidError(place, value, problem, "name an adapter of the same layers")
     others = {name: pair for name, pair in sizes.items() if pair[0] != pair[1]}
     if others:
         found = ", ".join(f"{name} {_plain(pair[0])}" for name, pair in others.items())

@@ -7,7 +7,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.file_download import repo_folder_name
 
 from rlhf_trainer.config import TrainingConfig
-from rlhf_trainer.data.adapter_folders import is_adapter
+from rlhf_trainer.data.adapter_folders import base_of, is_adapter
 from rlhf_trainer.data.hub import HubModel, fetch_weights, hub_model
 from rlhf_trainer.data.tokenizer import load_config
 from rlhf_trainer.engine.growing import beating_while_growing
@@ -64,12 +64,12 @@ def _models(config: TrainingConfig, named: NamedModels) -> list[Model]:
 
 
 def require_weight_files(config: TrainingConfig, named: NamedModels) -> None:
-    """Check the folders of whole models that phases load; of adapters, `adapter_checks` does.
+    """Check the folders of whole models that phases load; adapters' own are `adapter_checks`'.
 
     Raises:
         InvalidError: one holds no weights that can be loaded.
     """
     for model in _models(config, named):
-        folder = Path(model.source)
-        if folder.is_dir() and not is_adapter(folder):
+        folder = Path(base_of(model.source) if is_adapter(model.source) else model.source)
+        if folder.is_dir():
             require_weights(folder, load_config(*model), model.place, model.named)

@@ -38,7 +38,8 @@ from rlhf_trainer.config.sft import ModelFrom
         ),
         pytest.param(
             "spec.model.source=7",
-            "--set: spec.model.source=7: not text; write --set 'spec.model.source=\"7\"'",
+            "--set: spec.model.source=7: not text; put it in double quotes, and the whole option "
+            "in single ones",
             id="number for text",
         ),
         pytest.param(

@@ -202,9 +202,14 @@ def test_next_phase_of_a_named_image_has_the_fields_that_the_image_knew(build_ru
     spec = named.spec.model_copy(
         update={"guard": named.spec.guard.model_copy(update={"kl": guard})}
     )
-    config = objects.config(start(objects, named.model_copy(update={"spec": spec}), 1, "newer"))
+    again = named.model_copy(update={"spec": spec})
+    name = start(objects, again, 1, "newer")
+    config = objects.config(name)
     assert config["guard"]["kl"]["limitNats"] == 9
     assert config | {"guard": None} == own | {"guard": None}
+    del objects.stored["configmaps", name], objects.stored["pytorchjobs", name]
+    other = again.model_copy(update={"spec": spec.model_copy(update={"image": "other"})})
+    assert "checkpoint" in objects.config(start(objects, other, 1, "newer"))
 
 
 def test_retry_follows_the_newest_attempt_that_got_as_far_as_a_config(build_run: Build) -> None:

@@ -162,6 +162,7 @@ async def _speaks_no_http(_: str, writer: asyncio.StreamWriter) -> None:
         serves(METRICS, record(1) * 2, record(1)),
         serves(METRICS, b"x" * (MAXIMUM_BYTES + 1)),
         serves(METRICS, record(1) * (MAXIMUM_RECORDS + 1)),
+        serves(METRICS, (record(1).strip() + b"\r") * (MAXIMUM_RECORDS + 1)),
         serves(METRICS, record(1, **{f"v{n}": 0 for n in range(MAXIMUM_VALUES + 1)})),
         # It took hours, and everybody waited for it.
         serves(b"rlhf_run_info{" + b"a" * 1_900_000 + b"\n"),

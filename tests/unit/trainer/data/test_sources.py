@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -336,3 +337,35 @@ def test_hub_failure_is_the_users_only_if_the_hub_answered(
         rows(DatasetSource(hub="org/name"), tmp_path)
     assert type(caught.value) is kind
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), MemoryError),
+        (OSError(errno.ESTALE, "Stale file handle"), OSError),
+        (TimeoutError("timed out"), PhaseError),
+        (OSError("Not enough disk space. Needed: 3 GB"), WorkspaceError),
+    ],
+    ids=["no memory", "server began anew", "timed out", "no room"],
+)
+@pytest.mark.parametrize("is_wrapped", [False, True], ids=["plain", "wrapped"])
+def test_what_may_pass_is_not_called_the_users_mistake(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: type[Exception],
+    *,
+    is_wrapped: bool,
+) -> None:
+    raised = _generation_error(error) if is_wrapped else error
+
+    def load(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    passes = kind in (MemoryError, OSError)
+    with pytest.raises(type(raised) if passes else kind) as caught:
+        rows(DatasetSource(hub="org/name"), tmp_path)
+    assert not isinstance(caught.value, InvalidError)
+    assert (caught.value is raised) is passes

@@ -27,8 +27,8 @@ def test_more_ranks_than_gpus_are_refused_on_every_rank(
     with pytest.raises(InvalidError) as caught:
         start(device)
     assert caught.value.message == (
-        "spec.placement.gpusPerNode=3: each process trains on a GPU of its own, and this machine "
-        "has 2 GPUs; use at most 2, of processesPerNode too, or set spec.model.device=CPU"
+        "spec.placement.gpusPerNode=3: each process trains on a GPU of its own, of which this "
+        "machine has 2; use at most 2, of processesPerNode too, or set spec.model.device=CPU"
     )
 
 
