@@ -17,7 +17,7 @@ CONFIG_DIGEST = "rlhf.dev/config-digest"
 """Annotation: which configuration a job was started with."""
 
 TRAINER_IMAGE = "rlhf.dev/trainer-image"
-"""Annotation of an attempt's ConfigMap: the image of runs that name none."""
+"""Annotation of an attempt's ConfigMap: the trainer's image."""
 
 
 def run_labels(run: RLHFRun) -> dict[str, str]:
