@@ -51,6 +51,7 @@ def fetch_weights(model: HubModel, place: str, between: Callable[[], object]) ->
                 between()
                 hf_hub_download(model.repository, part, revision=model.revision)
     except Exception as error:
+        # What breaks off a download is an error of httpx, of hf_xet, or of Python's own.
         if not hub_is_silent(error):
             raise
         raise unreachable(model.repository, place) from error
@@ -59,7 +60,7 @@ def fetch_weights(model: HubModel, place: str, between: Callable[[], object]) ->
 def _first(model: HubModel) -> Path | None:
     """Return the weights, or else their index, fetched; None if the hub has neither."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - comes with transformers
-    from huggingface_hub.errors import (  # noqa: PLC0415 - the same
+    from huggingface_hub.errors import (  # noqa: PLC0415 - comes with transformers
         EntryNotFoundError,
         LocalEntryNotFoundError,
     )
@@ -98,9 +99,9 @@ def hub_is_silent(error: BaseException) -> bool:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import (  # type: ignore[attr-defined] # its own # noqa: PLC0415
-        httpx,
-    )
+
+    # The very client that it uses, which it re-exports without saying so.
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415 - as above
 
     answers = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
     broken = (LocalEntryNotFoundError, httpx.TransportError, ConnectionError, TimeoutError)
